@@ -1,0 +1,54 @@
+"""aecodec: a learned image codec.
+
+>>> import aecodec
+>>> from PIL import Image
+>>> data = aecodec.compress(Image.new("L", (100, 80)), quality=60)  # bytes of an .aec file
+>>> aecodec.decompress(data).mode
+'L'
+
+Importing this package imports neither torch nor Pillow; the first use does.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    AecError,
+    BadChecksum,
+    Corrupt,
+    LimitExceeded,
+    NotAec,
+    SymbolMismatch,
+    Truncated,
+    UnknownModel,
+    UnsupportedFeature,
+    UnsupportedVersion,
+)
+
+if TYPE_CHECKING:
+    from .codec import Codec, compress, decompress
+
+__all__ = [
+    "AecError",
+    "BadChecksum",
+    "Codec",
+    "Corrupt",
+    "LimitExceeded",
+    "NotAec",
+    "SymbolMismatch",
+    "Truncated",
+    "UnknownModel",
+    "UnsupportedFeature",
+    "UnsupportedVersion",
+    "compress",
+    "decompress",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Codec", "compress", "decompress"):
+        return getattr(import_module(".codec", __name__), name)
+    if name == "__version__":
+        return version("aecodec")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

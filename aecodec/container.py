@@ -1,0 +1,215 @@
+"""The .aec container, version 1: bytes <-> header, metadata and tiles. docs/FORMAT.md is the normative text.
+
+Nothing here knows what a tile's payload means, and nothing is allocated from a number that was not checked.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from .errors import BadChecksum, Corrupt, LimitExceeded, NotAec, Truncated, UnsupportedFeature, UnsupportedVersion
+
+SIGNATURE = b"\x89AEC\r\n\x1a"
+VERSION = 1
+
+MAX_SIDE = 65535
+MAX_PIXELS = 1 << 28  # default of the reader's limit
+MAX_METADATA = 1 << 24  # bytes of one ancillary chunk other than aLPH
+MAX_ANCILLARY = 64  # chunks before the tiles
+TILE_SIZES = range(64, 1024 + 1, 64)
+
+MODES = ("L", "LA", "RGB", "RGBA")
+METADATA = {"icc": b"iCCP", "exif": b"eXIf", "xmp": b"xMPx"}
+
+_HEAD = struct.Struct("<8sHHHBBI")  # model, width, height, tile size, mode, quality, flags
+_CHUNK = struct.Struct("<4sI")
+_TILE = struct.Struct("<BI")  # quality, CRC-32 of the symbols
+_U32 = struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class Header:
+    """The HEAD chunk: what is known of a picture without decoding it."""
+
+    model: bytes
+    width: int
+    height: int
+    mode: str
+    quality: int
+    tile_size: int = 512
+
+    @property
+    def tile_count(self) -> int:
+        return -(-self.width // self.tile_size) * -(-self.height // self.tile_size)
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.mode.endswith("A")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One TILE chunk: its quality, the CRC-32 of its symbols and its ANS words, most significant first to decode."""
+
+    quality: int
+    symbol_crc: int
+    words: bytes
+
+
+@dataclass(frozen=True)
+class Container:
+    """A whole file. ``metadata`` has the keys of `METADATA`; ``alpha`` is a PNG of mode L."""
+
+    header: Header
+    tiles: list[Tile]
+    metadata: dict[str, bytes] = field(default_factory=dict)
+    alpha: bytes | None = None
+
+
+def write(container: Container) -> bytes:
+    """Serialise. Raises `LimitExceeded` for sides or metadata that the format cannot hold."""
+    h = container.header
+    check_size(h.width, h.height, MAX_SIDE**2)
+    head = _HEAD.pack(h.model, h.width, h.height, h.tile_size, MODES.index(h.mode), h.quality, 0)
+    chunks = [_chunk(b"HEAD", head)]
+    for key, kind in METADATA.items():
+        payload = container.metadata.get(key, b"")
+        if len(payload) > MAX_METADATA:
+            raise LimitExceeded(f"{key} metadata of {len(payload)} bytes: at most {MAX_METADATA}")
+        if payload:
+            chunks.append(_chunk(kind, payload))
+    if container.alpha is not None:
+        chunks.append(_chunk(b"aLPH", container.alpha))
+    for tile in container.tiles:
+        chunks.append(_chunk(b"TILE", _TILE.pack(tile.quality, tile.symbol_crc) + tile.words))
+    return SIGNATURE + bytes((VERSION,)) + b"".join(chunks)
+
+
+def _chunk(kind: bytes, payload: bytes) -> bytes:
+    return _CHUNK.pack(kind, len(payload)) + payload + _U32.pack(crc32(payload, crc32(kind)))
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raise `LimitExceeded` for a picture that the format cannot hold, or of more than ``max_pixels``."""
+    if max(width, height) > MAX_SIDE:
+        raise LimitExceeded(f"an image of {width}x{height} pixels: sides may have at most {MAX_SIDE}")
+    if width * height > max_pixels:
+        raise LimitExceeded(f"an image of {width}x{height} pixels: more than the limit of {max_pixels}")
+
+
+def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
+    """The header alone; ``data`` may stop anywhere after it. Raises as `read` does."""
+    _check_signature(data)
+    kind, payload, _ = _next_chunk(memoryview(data), len(SIGNATURE) + 1)
+    return _parse_header(kind, payload, max_pixels)
+
+
+def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
+    """Parse and check a whole file: signature, version, header, limits, order, lengths and every CRC-32.
+
+    Raises `AecError` subclasses only; see `aecodec.errors`.
+    """
+    header = read_header(data, max_pixels)
+    metadata: dict[str, bytes] = {}
+    alpha: bytes | None = None
+    tiles: list[Tile] = []
+    names = {kind: key for key, kind in METADATA.items()}
+    ancillary = 0
+    chunks = _chunks(data)
+    next(chunks)  # HEAD
+    for kind, payload in chunks:
+        if kind == b"TILE":
+            if len(tiles) == header.tile_count:
+                raise Corrupt(f"more than the {header.tile_count} tiles of the header")
+            tiles.append(_parse_tile(payload))
+            continue
+        if kind[:1].isupper():
+            if kind == b"HEAD":
+                raise Corrupt("a second header")
+            raise UnsupportedFeature(f"critical chunk {kind.decode('latin-1')!r}")
+        ancillary += 1
+        if tiles:
+            raise Corrupt(f"chunk {kind.decode('latin-1')!r} after the first tile")
+        if ancillary > MAX_ANCILLARY:
+            raise LimitExceeded(f"more than {MAX_ANCILLARY} ancillary chunks")
+        if kind == b"aLPH":
+            if alpha is not None or not header.has_alpha:
+                raise Corrupt("an alpha plane too many")
+            alpha = bytes(payload)
+        elif len(payload) > MAX_METADATA:
+            raise LimitExceeded(f"metadata of {len(payload)} bytes: at most {MAX_METADATA}")
+        elif kind in names:
+            if names[kind] in metadata:
+                raise Corrupt(f"a second chunk {kind.decode('latin-1')!r}")
+            metadata[names[kind]] = bytes(payload)
+    if len(tiles) < header.tile_count:
+        raise Truncated(f"{len(tiles)} of {header.tile_count} tiles")
+    if header.has_alpha and alpha is None:
+        raise Corrupt("the alpha plane is missing")
+    return Container(header, tiles, metadata, alpha)
+
+
+def _check_signature(data: bytes) -> None:
+    start = bytes(data[: len(SIGNATURE)])
+    if start != SIGNATURE:
+        if start and SIGNATURE.startswith(start):
+            raise Truncated("the file ends within its signature")
+        raise NotAec("not an .aec file" if data else "not an .aec file: it is empty")
+    if len(data) == len(SIGNATURE):
+        raise Truncated("the file ends before its version")
+    if data[len(SIGNATURE)] != VERSION:
+        raise UnsupportedVersion(f"container version {data[len(SIGNATURE)]}; this release reads version {VERSION}")
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    view, position = memoryview(data), len(SIGNATURE) + 1
+    while position < len(view):
+        kind, payload, position = _next_chunk(view, position)
+        yield kind, payload
+
+
+def _next_chunk(view: memoryview, position: int) -> tuple[bytes, memoryview, int]:
+    """Type, payload and the position of what follows, the CRC checked."""
+    start = position + _CHUNK.size
+    if start > len(view):
+        raise Truncated(f"the file ends within a chunk's head at byte {position}")
+    kind, length = _CHUNK.unpack_from(view, position)
+    if not (kind.isalpha() and kind.isascii()):
+        raise Corrupt(f"no chunk at byte {position}")
+    end = start + length + _U32.size
+    if end > len(view):
+        raise Truncated(f"chunk {kind.decode()!r} at byte {position} needs {end - len(view)} bytes more")
+    payload = view[start : start + length]
+    if crc32(payload, crc32(kind)) != _U32.unpack_from(view, start + length)[0]:
+        raise BadChecksum(f"chunk {kind.decode()!r} at byte {position}: its CRC-32 does not match")
+    return kind, payload, end
+
+
+def _parse_header(kind: bytes, payload: memoryview, max_pixels: int) -> Header:
+    if kind != b"HEAD":
+        raise Corrupt("the first chunk is not HEAD")
+    if len(payload) != _HEAD.size:
+        raise Corrupt(f"a header of {len(payload)} bytes instead of {_HEAD.size}")
+    model, width, height, tile_size, mode, quality, flags = _HEAD.unpack(payload)
+    if flags:
+        raise UnsupportedFeature(f"flags {flags:#x}")
+    if mode >= len(MODES):
+        raise UnsupportedFeature(f"mode {mode}")
+    if tile_size not in TILE_SIZES:
+        raise UnsupportedFeature(f"tiles of {tile_size} pixels")
+    if quality > 100:
+        raise Corrupt(f"quality {quality}")
+    if not width or not height:
+        raise Corrupt(f"an image of {width}x{height} pixels")
+    check_size(width, height, max_pixels)
+    return Header(model, width, height, MODES[mode], quality, tile_size)
+
+
+def _parse_tile(payload: memoryview) -> Tile:
+    if len(payload) < _TILE.size or (len(payload) - _TILE.size) % 4:
+        raise Corrupt(f"a tile of {len(payload)} bytes")
+    quality, symbol_crc = _TILE.unpack_from(payload)
+    if quality > 100:
+        raise Corrupt(f"a tile of quality {quality}")
+    return Tile(quality, symbol_crc, bytes(payload[_TILE.size :]))

@@ -1,0 +1,53 @@
+"""What can be wrong with a file.
+
+* AecError (a ValueError)
+    * NotAec: it does not start with the signature
+    * UnsupportedVersion: a container version that this release does not read
+    * UnsupportedFeature: a flag, mode or critical chunk that this release does not know
+    * UnknownModel: the weights that the file names are not installed
+    * LimitExceeded: sides, pixels, metadata or chunks beyond the limits in force
+    * Corrupt: the bytes contradict the format
+        * Truncated: the file ends too early
+        * BadChecksum: a CRC-32 does not match
+        * SymbolMismatch: the decoded symbols are not the encoded ones
+"""
+
+
+class AecError(ValueError):
+    """Base of every error about the content of an .aec file."""
+
+
+class NotAec(AecError):
+    """The data does not start with the .aec signature."""
+
+
+class UnsupportedVersion(AecError):
+    """The container version is newer than this release."""
+
+
+class UnsupportedFeature(AecError):
+    """A flag, mode, tile size or critical chunk that this release does not know."""
+
+
+class UnknownModel(AecError):
+    """The file needs weights that are not installed."""
+
+
+class LimitExceeded(AecError):
+    """The file or image is larger than the limits in force allow."""
+
+
+class Corrupt(AecError):
+    """The bytes contradict the format."""
+
+
+class Truncated(Corrupt):
+    """The file ends before everything that it promises."""
+
+
+class BadChecksum(Corrupt):
+    """A CRC-32 does not match the bytes that it covers."""
+
+
+class SymbolMismatch(Corrupt):
+    """The symbols decoded without complaint, but are not those that were encoded."""

@@ -1,0 +1,196 @@
+"""Pictures in and out: PIL images, arrays and tensors on one side, planes of bytes and metadata on the other."""
+
+import io
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms
+
+from .errors import Corrupt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Plane = npt.NDArray[np.uint8]
+Kind = Literal["pil", "numpy", "torch"]
+
+_EXIF_PREFIX = b"Exif\x00\x00"
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is coded: colour or gray planes, an alpha plane, metadata, and what was changed to get there."""
+
+    pixels: Plane  # [H, W, 1 or 3]
+    alpha: Plane | None = None  # [H, W]
+    metadata: Mapping[str, bytes] = field(default_factory=dict)  # icc, exif (TIFF structure), xmp
+    notes: tuple[str, ...] = ()  # conversions that lose something, for the user to read
+
+    @property
+    def mode(self) -> str:
+        return ("L" if self.pixels.shape[2] == 1 else "RGB") + ("" if self.alpha is None else "A")
+
+
+def from_any(image: Any) -> Picture:
+    """A picture of a PIL image, an array ``[H, W]`` or ``[H, W, C]`` of uint8, or a tensor ``[C, H, W]``.
+
+    C is 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha). Tensors hold uint8, or floats in 0..1. Raises
+    TypeError for any other type, ValueError for any other shape, and OSError where Pillow cannot read the image.
+    """
+    if isinstance(image, Image.Image):
+        return _from_pil(image)
+    if type(image).__module__.split(".")[0] == "torch":
+        if image.ndim != 3:
+            raise ValueError(f"a tensor of shape {tuple(image.shape)}: expected [C, H, W]")
+        image = image.detach()
+        if image.is_floating_point():
+            image = (image.clamp(0, 1) * 255).round().byte()
+        image = image.permute(1, 2, 0).cpu().numpy()
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"expected a PIL image, an array or a tensor, not {type(image).__name__}")
+    if image.dtype != np.uint8:
+        raise TypeError(f"expected bytes (uint8), not {image.dtype}")
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4) or 0 in image.shape:
+        raise ValueError(f"an array of shape {image.shape}: expected [H, W] or [H, W, 1 to 4]")
+    colours = image.shape[2] - (image.shape[2] + 1) % 2
+    alpha = image[:, :, -1] if image.shape[2] in (2, 4) else None
+    return Picture(_hide(image[:, :, :colours], alpha), alpha)
+
+
+@overload
+def to_any(picture: Picture, kind: Literal["pil"]) -> Image.Image: ...
+@overload
+def to_any(picture: Picture, kind: Literal["numpy"]) -> Plane: ...
+@overload
+def to_any(picture: Picture, kind: Literal["torch"]) -> "Tensor": ...
+
+
+def to_any(picture: Picture, kind: Kind) -> "Image.Image | Plane | Tensor":
+    """The inverse of `from_any`: a PIL image with its metadata, ``[H, W, C]`` bytes, or a ``[C, H, W]`` uint8 tensor."""
+    planes = picture.pixels
+    if picture.alpha is not None:
+        planes = np.concatenate((planes, picture.alpha[:, :, None]), 2)
+    if kind == "numpy":
+        return planes
+    if kind == "torch":
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(planes.transpose(2, 0, 1)))
+    image = Image.fromarray(planes[:, :, 0] if planes.shape[2] == 1 else planes, picture.mode)
+    names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
+    for key, value in picture.metadata.items():
+        image.info[names[key]] = _EXIF_PREFIX + value if key == "exif" else value
+    return image
+
+
+def encode_alpha(alpha: Plane) -> bytes:
+    """A zlib stream of the plane's rows, each sample less its left neighbour, modulo 256."""
+    return zlib.compress(np.diff(alpha, axis=1, prepend=np.uint8(0)).tobytes(), 9)
+
+
+def decode_alpha(payload: bytes, height: int, width: int) -> Plane:
+    """Raises `Corrupt` unless the stream holds just the plane; unpacks no more than that."""
+    unpacker = zlib.decompressobj()
+    try:
+        data = unpacker.decompress(payload, height * width + 1)
+    except zlib.error as error:
+        raise Corrupt(f"alpha plane: {error}") from None
+    if len(data) != height * width or not unpacker.eof or unpacker.unused_data:
+        raise Corrupt("the alpha plane is not of the picture's size")
+    return np.cumsum(np.frombuffer(data, np.uint8).reshape(height, width), axis=1, dtype=np.uint8)
+
+
+def _from_pil(image: Image.Image) -> Picture:
+    notes: list[str] = []
+    metadata = _metadata(image)
+    if getattr(image, "n_frames", 1) > 1:
+        notes.append(f"first of {image.n_frames} frames")  # type: ignore[attr-defined]
+    mode = image.mode
+    if mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        notes.append("16 bits per sample reduced to 8" if values.max() > 255 else "integer samples taken as 8 bits")
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"samples from {values.min()} to {values.max()}: expected 8 or 16 bits")
+        image = Image.fromarray(((values + 128) // 257 if values.max() > 255 else values).astype(np.uint8))
+    elif mode == "CMYK":
+        image = _cmyk_to_rgb(image, metadata.pop("icc", None), notes)
+    elif mode == "F":
+        raise ValueError("floating-point pixels: convert them to 8 bits first")
+    transparent = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
+    gray = image.mode in ("1", "L", "LA", "La")
+    target = ("L" if gray else "RGB") + ("A" if transparent else "")
+    if image.mode not in (target, "1", "P", "PA", "La", "RGBa", "RGBX") and not transparent:
+        notes.append(f"{image.mode} converted to {target}")
+    planes = np.asarray(image.convert(target))
+    if planes.ndim == 2:
+        planes = planes[:, :, None]
+    alpha = planes[:, :, -1] if transparent else None
+    colours = planes[:, :, :-1] if transparent else planes
+    return Picture(_hide(colours, alpha), alpha, metadata, tuple(notes))
+
+
+def _metadata(image: Image.Image) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    if icc := image.info.get("icc_profile"):
+        found["icc"] = bytes(icc)
+    if exif := image.info.get("exif"):
+        found["exif"] = bytes(exif).removeprefix(_EXIF_PREFIX)
+    elif (turned := image.getexif().get(_ORIENTATION, 1)) != 1:  # TIFF keeps it among its own tags
+        fresh = Image.Exif()
+        fresh[_ORIENTATION] = turned
+        found["exif"] = fresh.tobytes().removeprefix(_EXIF_PREFIX)
+    if xmp := image.info.get("xmp"):
+        found["xmp"] = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+    return found
+
+
+def _cmyk_to_rgb(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.Image:
+    if icc:
+        try:
+            srgb = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(image, io.BytesIO(icc), srgb, outputMode="RGB")
+        except ImageCms.PyCMSError:
+            converted = None
+        if converted is not None:
+            notes.append("CMYK converted to sRGB by its profile")
+            return converted
+    notes.append("CMYK converted to RGB without a profile")
+    return image.convert("RGB")
+
+
+def _hide(colours: Plane, alpha: Plane | None) -> Plane:
+    """Replace the colours that alpha 0 hides by averages of what is near, which cost almost no bits."""
+    if alpha is None or alpha.all():
+        return colours
+    return _fill(colours, alpha > 0)
+
+
+def _fill(colours: Plane, known: npt.NDArray[np.bool_]) -> Plane:
+    """Fill the unknown from a pyramid of averages (Gortler et al. 1996, push-pull)."""
+    height, width, channels = colours.shape
+    if height == width == 1:
+        return colours if known.all() else np.full_like(colours, 128)
+    shape = (-(-height // 2), -(-width // 2))
+    sums, counts = np.zeros((*shape, channels), np.uint16), np.zeros((*shape, 1), np.uint16)
+    quarters = [(slice(i, None, 2), slice(j, None, 2)) for i in (0, 1) for j in (0, 1)]
+    for rows, columns in quarters:
+        mask = known[rows, columns]
+        place = (slice(mask.shape[0]), slice(mask.shape[1]))
+        sums[place] += colours[rows, columns] * mask[:, :, None]
+        counts[place] += mask[:, :, None]
+    coarse = ((sums + counts // 2) // np.maximum(counts, 1)).astype(np.uint8)
+    some = counts[:, :, 0] > 0
+    if not some.all():
+        coarse = _fill(coarse, some)
+    filled = colours.copy()
+    for rows, columns in quarters:
+        hidden = ~known[rows, columns]
+        filled[rows, columns][hidden] = coarse[: hidden.shape[0], : hidden.shape[1]][hidden]
+    return filled

@@ -1,0 +1,61 @@
+"""The few layers that every network here is made of, on float tensors.
+
+Activations are ``[B, H, W, C]`` throughout: a 1x1 convolution is then one matrix product.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LEAK = 1 / 8  # exact in fixed point, which the prior needs
+
+
+def activate(x: Tensor) -> Tensor:
+    """Leaky ReLU with slope 1/8."""
+    return F.leaky_relu(x, LEAK)
+
+
+def unshuffle(x: Tensor, r: int) -> Tensor:
+    """Space to depth: ``[B, H, W, C]`` -> ``[B, H/r, W/r, r*r*C]``, channels in (row, column, channel) order."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // r, r, w // r, r, c).permute(0, 1, 3, 2, 4, 5)  # [B, H/r, W/r, r, r, C]
+    return x.reshape(b, h // r, w // r, r * r * c)
+
+
+def shuffle(x: Tensor, r: int) -> Tensor:
+    """Depth to space, the inverse of `unshuffle`: ``[B, H, W, r*r*C]`` -> ``[B, H*r, W*r, C]``."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h, w, r, r, c // (r * r)).permute(0, 1, 3, 2, 4, 5)  # [B, H, r, W, r, C]
+    return x.reshape(b, h * r, w * r, c // (r * r))
+
+
+class Depthwise(nn.Module):
+    """Depthwise 3x3 convolution with zero padding; starts near the identity."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        weight = 0.3 * (2 * torch.rand(channels, 3, 3) - 1) / 3
+        weight[:, 1, 1] += 1
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # [B, H, W, C] seen as [B, C, H, W] is torch's channels_last: no copy either way
+        x = x.permute(0, 3, 1, 2)
+        x = F.conv2d(x, self.weight[:, None], self.bias, padding=1, groups=len(self.weight))
+        return x.permute(0, 2, 3, 1)
+
+
+class Block(nn.Module):
+    """``x + project(activate(expand(depthwise(x))))``; starts as the identity."""
+
+    def __init__(self, channels: int, hidden: int):
+        super().__init__()
+        self.depthwise = Depthwise(channels)
+        self.expand = nn.Linear(channels, hidden)
+        self.project = nn.Linear(hidden, channels)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.project(activate(self.expand(self.depthwise(x))))

@@ -1,0 +1,69 @@
+"""A model as it codes: weights from a safetensors file, joined into transforms, exact prior and coder."""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import load_file, save_file
+from torch import Tensor, nn
+
+from . import registry
+from .coder import Coder
+from .prior import ExactPrior
+from .transforms import Analysis, Design, HyperAnalysis, Synthesis
+
+QUALITIES = 101
+
+
+class Model:
+    """The networks and tables of one weights file on one device, for inference.
+
+    Read-only once made, so that threads may share it.
+    """
+
+    def __init__(self, tensors: Mapping[str, npt.NDArray[Any]], design: Design, device: torch.device):
+        def part(prefix: str) -> dict[str, npt.NDArray[Any]]:
+            return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+        def floats(array: npt.NDArray[Any]) -> Tensor:
+            return torch.from_numpy(array.astype(np.float32)).to(device)
+
+        def network(module: nn.Module, prefix: str) -> Any:
+            module.load_state_dict({name: torch.from_numpy(t) for name, t in part(prefix).items()})
+            return module.to(device).eval().requires_grad_(False)
+
+        self.device, self.design = device, design
+        self.id = registry.model_id(tensors)
+        self.analysis: Analysis = network(Analysis(design), "analysis.")
+        self.hyper_analysis: HyperAnalysis = network(HyperAnalysis(design), "hyper_analysis.")
+        self.synthesis: Synthesis = network(Synthesis(design), "synthesis.")
+        self.analysis_rate = floats(tensors["analysis_rate"])  # [101, C]
+        self.synthesis_rate = floats(tensors["synthesis_rate"])  # [101, C]
+        self.hyper_gain = floats(tensors["hyper_gain"])  # [101, Nz]
+        self.hyper_index: npt.NDArray[np.uint8] = tensors["coder.hyper_index"]  # [101, Nz]
+        self.coder = Coder(tensors["coder.supports"].tolist(), tensors["coder.frequencies"].tolist())
+        self.prior = ExactPrior(part("prior."), torch, lambda x: torch.from_numpy(x).to(device))
+
+
+@lru_cache(maxsize=4)
+def load(path: Path, device: torch.device) -> Model:
+    """The model of a weights file; the same object for the same arguments. Raises ValueError for a damaged file."""
+    tensors = load_file(path)
+    stated = registry.metadata(path)
+    model = Model(tensors, Design(**json.loads(stated["design"])), device)
+    if model.id.hex() != stated["model_id"]:
+        raise ValueError(f"{path}: the tensors do not have the id that the file states")
+    return model
+
+
+def save(path: Path, tensors: dict[str, npt.NDArray[Any]], design: dict[str, int]) -> str:
+    """Write a weights file and return its model id in hexadecimal."""
+    identity = registry.model_id(tensors).hex()
+    save_file(tensors, path, {"design": json.dumps(design), "model_id": identity})
+    path.chmod(0o644)  # the library leaves it unreadable to others
+    return identity

@@ -1,0 +1,204 @@
+"""The prior: what decides how every symbol is coded, in arithmetic that is exact everywhere.
+
+Method: mean-scale hyperprior (Minnen, Ballé, Toderici 2018) with a four-step parallel context over 2x2 cells and
+channel groups (after He et al. 2021 and Li et al. 2023), evaluated in fixed point (Ballé, Johnston, Minnen 2019).
+
+`Structure` says which layers follow each other. It knows no arithmetic: the trainer fills it with float layers that
+have gradients, `ExactPrior` with fixed-point ones.
+
+**Exactness.** Activations are integers in units of 2^-8, weights integers in units of 2^-12, all held in float64.
+Every product and every partial sum is an integer below 2^53 (`ExactPrior.bound` computes how far below), so that the
+order of summation, the BLAS, the number of threads and the device cannot change a bit.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+STEPS = 4
+# PATTERN[group][cell position]: the step that codes the channel group at the position of the 2x2 cell (row by row)
+PATTERN = ((0, 3, 1, 2), (3, 0, 2, 1), (1, 2, 0, 3), (2, 1, 3, 0))
+# GROUP[step][cell position]: the same, asked the other way round
+GROUP = tuple(tuple(g for p in range(4) for g in range(4) if PATTERN[g][p] == s) for s in range(STEPS))
+CELL = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+ACTIVATION_BITS = 8  # an activation of 1.0 is 2^8
+WEIGHT_BITS = 12  # a weight of 1.0 is 2^12
+ACTIVATION_LIMIT = 1 << 20  # activations are clamped to ±2^20, that is ±4096.0
+SYMBOL_LIMIT = 1 << 13  # symbols lie in -2^13..2^13
+SCALES = 80  # number of tables; neighbours differ by a factor of 2^(1/8) in standard deviation
+SCALE_STEP_BITS = 5  # 2^-3 octaves in units of 2^-8
+SCALE_MIN_LOG2 = -3.25  # log2 of the standard deviation of table 0
+
+Array = Any  # numpy.ndarray or torch.Tensor: the code below uses what they share
+
+
+class Structure:
+    """The layers of the prior in order; subclasses say what a layer computes.
+
+    Arrays are ``[B, H, W, C]``. ``quality`` stands for whatever the subclass' ``scale`` needs to find its vector.
+    """
+
+    def pointwise(self, name: str, x: Array) -> Array:
+        raise NotImplementedError
+
+    def depthwise(self, name: str, x: Array) -> Array:
+        raise NotImplementedError
+
+    def activate(self, x: Array) -> Array:
+        raise NotImplementedError
+
+    def add(self, x: Array, y: Array) -> Array:
+        raise NotImplementedError
+
+    def scale(self, name: str, x: Array, quality: Any) -> Array:
+        raise NotImplementedError
+
+    def concatenate(self, x: Array, y: Array) -> Array:
+        raise NotImplementedError
+
+    def shuffle(self, x: Array) -> Array:
+        """Depth to space by 2, channels in (row, column, channel) order."""
+        b, h, w, c = x.shape
+        x = x.reshape(b, h, w, 2, 2, c // 4).swapaxes(2, 3)
+        return x.reshape(b, 2 * h, 2 * w, c // 4)
+
+    def block(self, name: str, x: Array) -> Array:
+        hidden = self.activate(self.pointwise(f"{name}_expand", self.depthwise(f"{name}_depthwise", x)))
+        return self.add(x, self.pointwise(f"{name}_project", hidden))
+
+    def features(self, z: Array, quality: Any, height: int, width: int) -> Array:
+        """h_s: hyper-latents ``[B, h, w, Nz]`` -> features ``[B, height, width, P]``, cropped from 4h x 4w."""
+        x = self.shuffle(self.pointwise("hyper_enter", z))  # [B, 2h, 2w, P]
+        x = self.scale("hyper_rate", self.block("hyper_block0", x), quality)
+        x = self.block("hyper_block1", self.shuffle(self.pointwise("hyper_up", x)))  # [B, 4h, 4w, P]
+        return x[:, :height, :width]
+
+    def step(self, step: int, features: Array, latents: Array) -> list[Array]:
+        """One context step: for each cell position, means and log-scales of the group that it codes there.
+
+        ``latents``: ``[B, h, w, N]``, zero where not yet known. Returns four arrays ``[B, h_p, w_p, 2 * N/4]``,
+        raw, in the latents' own scale.
+        """
+        name = f"context{step}"
+        x = self.activate(self.pointwise(f"{name}_enter", self.concatenate(features, latents)))  # [B, h, w, W]
+        x = self.add(x, self.activate(self.pointwise(f"{name}_mix", self.depthwise(f"{name}_depthwise", x))))
+        return [self.pointwise(f"{name}_head{GROUP[step][p]}", x[:, i::2, j::2]) for p, (i, j) in enumerate(CELL)]
+
+
+class ExactPrior(Structure):
+    """`Structure` in fixed point, and the loop that turns symbols into latents.
+
+    ``tensors``: the integer tensors of the weights, by name, as numpy arrays; ``xp``: numpy or torch; ``place`` puts
+    an array where the arithmetic happens (a torch tensor on a device, say).
+    """
+
+    def __init__(self, tensors: Mapping[str, Array], xp: Any, place: Any = lambda x: x):
+        self.xp = xp
+        self.tensors = {name: place(self._number(value)) for name, value in tensors.items()}
+        self.latents = tensors["gain"].shape[1]
+
+    # The arithmetic. Every array holds integers; only these six functions and `_number` know how.
+
+    def _number(self, x: Array) -> Array:
+        return x.astype("float64")
+
+    def _shift(self, x: Array, bits: int) -> Array:
+        """x / 2^bits, rounded to the nearest integer, halves upwards."""
+        return self.xp.floor(x * 0.5**bits + 0.5)
+
+    def _clamp(self, x: Array) -> Array:
+        return x.clip(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+
+    def pointwise(self, name: str, x: Array) -> Array:
+        y = x @ self.tensors[f"{name}.weight"].swapaxes(0, 1) + self.tensors[f"{name}.bias"]
+        return self._clamp(self._shift(y, WEIGHT_BITS))
+
+    def depthwise(self, name: str, x: Array) -> Array:
+        weight = self.tensors[f"{name}.weight"]  # [C, 3, 3]
+        b, h, w, c = x.shape
+        padded = self._zeros(x, b, h + 2, w + 2, c)
+        padded[:, 1:-1, 1:-1] = x
+        y = self.tensors[f"{name}.bias"]
+        for i in range(3):
+            for j in range(3):
+                y = y + padded[:, i : i + h, j : j + w] * weight[:, i, j]
+        return self._clamp(self._shift(y, WEIGHT_BITS))
+
+    def activate(self, x: Array) -> Array:
+        return self.xp.maximum(x, self.xp.floor(x * 0.125))
+
+    def add(self, x: Array, y: Array) -> Array:
+        return self._clamp(x + y)
+
+    def scale(self, name: str, x: Array, quality: Array) -> Array:
+        """``quality``: integers ``[B]``. Multiplies by row ``quality`` of table ``name``."""
+        return self._clamp(self._shift(x * self.tensors[name][quality][:, None, None], WEIGHT_BITS))
+
+    def concatenate(self, x: Array, y: Array) -> Array:
+        return self.xp.concatenate((x, y), -1)
+
+    def _zeros(self, like: Array, *shape: int) -> Array:
+        return self.xp.zeros(shape, dtype=like.dtype, device=like.device)
+
+    # The loop.
+
+    def decode(self, z: Array, quality: Array, height: int, width: int, symbols: Any) -> Array:
+        """Latents ŷ ``[B, height, width, N]`` in units of 2^-8, from symbols that are asked for step by step.
+
+        ``z``: integer hyper-latents ``[B, ceil(height/4), ceil(width/4), Nz]``. ``quality``: ``[B]`` in 0..100.
+        ``symbols(step, mean, index)`` is given the step's means (units of 2^-8) and table indices, both ``[B, n]``,
+        and answers with its symbols ``[B, n]``, each in ±`SYMBOL_LIMIT` and zero where the index is zero. The n
+        symbols of a step are ordered by cell position, then row, column and channel of the group.
+        """
+        t = self.tensors
+        z = self._clamp(self._shift(z * t["hyper_inverse_gain"][quality][:, None, None], WEIGHT_BITS - ACTIVATION_BITS))
+        features = self.features(z, quality, height, width)
+        n = self.latents // 4
+        known = self._zeros(features, len(z), height, width, self.latents)
+        for step in range(STEPS):
+            means, indices = [], []
+            groups = [slice(g * n, (g + 1) * n) for g in GROUP[step]]
+            for raw, group in zip(self.step(step, features, known), groups, strict=True):
+                gain, offset = (t[name][quality][:, None, None, group] for name in ("gain", "scale_offset"))
+                means.append(self._clamp(self._shift(raw[..., :n] * gain, WEIGHT_BITS)))
+                indices.append(self._shift(raw[..., n:] + offset, SCALE_STEP_BITS).clip(0, SCALES - 1))
+            mean = _join(self.xp, means)
+            chosen = symbols(step, mean, _join(self.xp, indices))
+            value = mean + chosen * (1 << ACTIVATION_BITS)
+            inverse = t["inverse_gain"][quality][:, None, None]
+            for (i, j), group, part in zip(CELL, groups, _split(value, means), strict=True):
+                latents = self._clamp(self._shift(part * inverse[..., group], WEIGHT_BITS))
+                known[:, i::2, j::2, group] = latents
+        return known
+
+    def arrange(self, step: int, plane: Array) -> Array:
+        """The entries of ``[B, h, w, N]`` that a step codes, in its order: ``[B, n]``."""
+        n = self.latents // 4
+        parts = [plane[:, i::2, j::2, g * n : (g + 1) * n] for (i, j), g in zip(CELL, GROUP[step], strict=True)]
+        return _join(self.xp, parts)
+
+    def bound(self) -> int:
+        """The largest magnitude that any sum, in any order, can reach with these weights; exactness needs < 2^53."""
+        largest = 0
+        for name, value in self.tensors.items():
+            if name.endswith(".weight"):
+                rows = abs(value.reshape(len(value), -1)).sum(1)
+                sums = rows * ACTIVATION_LIMIT + abs(self.tensors[name.replace(".weight", ".bias")])
+                largest = max(largest, int(sums.max()))
+        tables = ("hyper_rate", "hyper_inverse_gain", "gain", "inverse_gain")
+        factor = max(int(abs(self.tensors[name]).max()) for name in tables)
+        value_limit = ACTIVATION_LIMIT + (SYMBOL_LIMIT << ACTIVATION_BITS)
+        return max(largest, factor * value_limit) + (1 << WEIGHT_BITS)
+
+
+def _join(xp: Any, parts: list[Array]) -> Array:
+    return xp.concatenate([p.reshape(len(p), -1) for p in parts], -1)
+
+
+def _split(x: Array, like: list[Array]) -> list[Array]:
+    parts, start = [], 0
+    for p in like:
+        size = p[0].reshape(-1).shape[0]
+        parts.append(x[:, start : start + size].reshape(p.shape))
+        start += size
+    return parts

@@ -1,0 +1,61 @@
+"""Which weights are installed, and their identity. Standard library and numpy only: no torch."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import UnknownModel
+
+NORMATIVE = ("coder.", "prior.", "synthesis")  # tensors with these prefixes decide what a file decodes to
+_HEADER_LIMIT = 1 << 20
+
+
+def model_id(tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """First 8 bytes of the SHA-256 over the normative tensors: name, type, shape and bytes, sorted by name."""
+    digest = hashlib.sha256()
+    for name in sorted(n for n in tensors if n.startswith(NORMATIVE)):
+        value = np.ascontiguousarray(tensors[name])
+        little = value.astype(value.dtype.newbyteorder("<"), copy=False)
+        shape = "x".join(map(str, value.shape))
+        digest.update(f"{name} {value.dtype.name} {shape}\n".encode() + little.tobytes())
+    return digest.digest()[:8]
+
+
+def folder() -> Path:
+    """Where the weights are: inside the installed package, or beside it in a source tree."""
+    inside = Path(__file__).parent / "weights"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "weights"
+
+
+@cache
+def installed() -> dict[bytes, Path]:
+    """The weights files by the model id that they state."""
+    found = {}
+    for path in sorted(folder().glob("*.safetensors")):
+        found[bytes.fromhex(metadata(path)["model_id"])] = path
+    return found
+
+
+def find(model: bytes) -> Path:
+    """The weights with this id. Raises `UnknownModel`."""
+    try:
+        return installed()[model]
+    except KeyError:
+        raise UnknownModel(f"model {model.hex()} is not installed") from None
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """The free-form metadata of a safetensors file, read without the library."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > _HEADER_LIMIT:
+            raise ValueError(f"{path}: not a safetensors file")
+        found: dict[str, str] = json.loads(file.read(length))["__metadata__"]
+    return found

@@ -1,0 +1,57 @@
+"""The geometry: tiles that are coded alone, windows that bound the transforms' memory. Units are latents, 16 pixels."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+LATENT = 16  # pixels per latent on each side
+WINDOW = 96  # latents per side of a window's core: a picture of up to 1536x1536 pixels is transformed in one piece
+
+
+@dataclass(frozen=True)
+class Box:
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.top, self.top + self.height)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.left, self.left + self.width)
+
+    def scaled(self, factor: int) -> "Box":
+        return Box(self.top * factor, self.left * factor, self.height * factor, self.width * factor)
+
+    def within(self, outer: "Box") -> "Box":
+        """The same box in the coordinates of a box that contains it."""
+        return Box(self.top - outer.top, self.left - outer.left, self.height, self.width)
+
+
+def latent_size(pixels: int) -> int:
+    """Latents that cover so many pixels."""
+    return -(-pixels // LATENT)
+
+
+def grid(height: int, width: int, size: int) -> list[Box]:
+    """Squares of ``size`` in raster order, smaller at the right and at the bottom."""
+    return [
+        Box(top, left, min(size, height - top), min(size, width - left))
+        for top in range(0, height, size)
+        for left in range(0, width, size)
+    ]
+
+
+def windows(height: int, width: int, halo: int, size: int = WINDOW) -> Iterator[tuple[Box, Box]]:
+    """Pairs (core, outer): the cores tile the plane, each outer box is its core and ``halo`` more within the plane.
+
+    A network whose receptive field the halo covers computes the same core from the outer box as from the whole plane:
+    where the outer box ends early, so does the plane, and the networks' zero padding is the same.
+    """
+    for core in grid(height, width, size):
+        top, left = max(core.top - halo, 0), max(core.left - halo, 0)
+        bottom = min(core.top + core.height + halo, height)
+        right = min(core.left + core.width + halo, width)
+        yield core, Box(top, left, bottom - top, right - left)

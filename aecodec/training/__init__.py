@@ -1,0 +1,1 @@
+"""Training one's own weights: data, network, loop and export."""

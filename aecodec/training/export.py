@@ -1,0 +1,130 @@
+"""From a checkpoint to a weights file: fixed-point prior, tables fitted to real symbols, frozen quality tables, card."""
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from scipy.special import ndtr
+from torch import Tensor
+
+from .. import model
+from ..codec import Codec
+from ..coder import PRECISION
+from ..image import from_any
+from ..prior import ACTIVATION_BITS, SCALE_MIN_LOG2, SCALES, WEIGHT_BITS
+from ..transforms import Design
+from .network import Network
+
+Tensors = dict[str, npt.NDArray[Any]]
+QUALITIES = torch.linspace(0, 1, model.QUALITIES)
+PRIOR_COUNTS = 1000.0  # how many symbols the Gaussian shape is worth against the counted ones
+
+
+def load_network(checkpoint: Path) -> tuple[Network, dict[str, Any]]:
+    """The averaged network of a checkpoint, and the checkpoint's other entries."""
+    state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    network = Network(Design(**state["design"]))
+    network.load_state_dict(state["average"])
+    return network.eval(), state
+
+
+def export(network: Network, out: Path, images: Sequence[Path]) -> str:
+    """Write the weights file ``out`` with tables fitted on ``images``; returns the model id."""
+    tensors, design = freeze(network), asdict(network.design)
+    with tempfile.TemporaryDirectory() as scratch:
+        draft = Path(scratch) / "draft.safetensors"
+        model.save(draft, tensors, design)
+        fit_tables(tensors, Codec(device="cpu", weights=draft), images)
+    return model.save(out, tensors, design)
+
+
+@torch.no_grad()
+def freeze(network: Network) -> Tensors:
+    """The tensors of a weights file, with Gaussian tables. Raises ValueError where fixed point cannot hold a weight."""
+    tensors: Tensors = {}
+    for name, layer in network.prior.layers.items():
+        tensors[f"prior.{name}.weight"] = _fixed(layer.weight, WEIGHT_BITS, np.int16)
+        tensors[f"prior.{name}.bias"] = _fixed(layer.bias, WEIGHT_BITS + ACTIVATION_BITS, np.int32)
+
+    def table(name: str) -> Tensor:
+        return network.get_submodule(name)(QUALITIES)[:, 0, 0]  # type: ignore[no-any-return]  # [101, channels]
+
+    gain, hyper_gain = torch.exp(table("gain")), torch.exp(table("hyper_gain"))
+    tensors["prior.gain"] = _fixed(gain, WEIGHT_BITS, np.int32)
+    tensors["prior.inverse_gain"] = _fixed(1 / gain, WEIGHT_BITS, np.int32)
+    tensors["prior.scale_offset"] = _fixed(table("scale_offset") - SCALE_MIN_LOG2, ACTIVATION_BITS, np.int32)
+    tensors["prior.hyper_inverse_gain"] = _fixed(1 / hyper_gain, WEIGHT_BITS, np.int32)
+    tensors["prior.hyper_rate"] = _fixed(torch.exp(table("prior.hyper_rate")), WEIGHT_BITS, np.int32)
+    index = ((table("hyper_scale") - SCALE_MIN_LOG2) * 8).round().clamp(0, SCALES - 1)
+    tensors["coder.hyper_index"] = index.to(torch.uint8).numpy()
+    tensors["hyper_gain"] = hyper_gain.numpy()
+    tensors["analysis_rate"] = torch.exp(table("analysis_rate")).numpy()
+    tensors["synthesis_rate"] = torch.exp(table("synthesis_rate")).numpy()
+    for part in ("analysis", "hyper_analysis", "synthesis"):
+        for name, value in network.get_submodule(part).state_dict().items():
+            tensors[f"{part}.{name}"] = value.to(torch.float16).numpy()
+    supports = [math.ceil(4 * deviation(i)) for i in range(SCALES)]
+    set_tables(tensors, [gaussian(deviation(i), k) for i, k in enumerate(supports)])
+    return tensors
+
+
+def _fixed(value: Tensor, bits: int, kind: type[np.signedinteger[Any]]) -> npt.NDArray[Any]:
+    integers = (value.double() * 2**bits).round().numpy()
+    if np.abs(integers).max() > np.iinfo(kind).max:
+        raise ValueError(f"a weight of {np.abs(integers).max() / 2**bits:.2f} does not fit into fixed point")
+    return integers.astype(kind)
+
+
+def deviation(index: int) -> float:
+    """Standard deviation of table ``index``."""
+    return float(2 ** (SCALE_MIN_LOG2 + index / 8))
+
+
+def gaussian(scale: float, support: int) -> npt.NDArray[np.float64]:
+    """Masses of -support..support and of all else, for a zero-mean Gaussian."""
+    edges = (np.arange(-support, support + 2) - 0.5) / scale
+    masses = np.diff(ndtr(edges))
+    return np.append(masses, 2 * ndtr(edges[0]))
+
+
+def set_tables(tensors: Tensors, masses: Sequence[npt.NDArray[np.float64]]) -> None:
+    tensors["coder.supports"] = np.array([len(m) // 2 - 1 for m in masses], np.int32)
+    tensors["coder.frequencies"] = np.concatenate([integer_frequencies(m) for m in masses])
+
+
+def integer_frequencies(masses: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
+    """Positive integers that sum to 2^16 and are as near to the masses as that allows."""
+    total = 1 << PRECISION
+    counts = np.maximum(np.floor(masses / masses.sum() * total), 1).astype(np.int32)
+    counts[np.argmax(counts)] += total - counts.sum()
+    return counts
+
+
+def fit_tables(tensors: Tensors, codec: Codec, images: Sequence[Path]) -> None:
+    """Replace the tables by the (symmetric) histograms of the symbols that ``codec`` makes of the images.
+
+    Every image is taken at one quality, from 0 to 100 in turn; where few symbols were seen the Gaussian decides.
+    """
+    supports = tensors["coder.supports"].tolist()
+    counts = [np.zeros(2 * k + 2) for k in supports]
+    for n, path in enumerate(images):
+        with Image.open(path) as opened:
+            picture = from_any(opened)
+        for parts in codec._symbols(picture, n * 37 % model.QUALITIES):
+            for symbols, indices in parts:
+                for i in np.unique(indices):
+                    k, s = supports[i], symbols[indices == i]
+                    slots = np.where(np.abs(s) <= k, s + k, 2 * k + 1)
+                    counts[i] += np.bincount(slots, minlength=2 * k + 2)
+    fitted = []
+    for i, k in enumerate(supports):
+        both = counts[i] + np.append(counts[i][2 * k :: -1], counts[i][-1])
+        fitted.append(both / 2 + PRIOR_COUNTS * gaussian(deviation(i), k))
+    set_tables(tensors, fitted)

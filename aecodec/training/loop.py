@@ -1,0 +1,181 @@
+"""The training loop: SOAP on the matrices, AdamW on the rest, checkpoints that resume."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_optimizer import SOAP
+from torch import Tensor, nn
+
+from ..transforms import Design, initialise_with_pca
+from .data import Patches, find_images, loader
+from .network import LAMBDA_MAX, LAMBDA_MIN, Network, lagrangian
+
+WARM_UP_STEPS = 100
+CONSTANT_UNTIL = 0.25  # share of the time after which the learning rate falls linearly to zero
+LARGE_FROM = 0.7  # share of the time after which patches of twice the side are used, half as many
+AVERAGING = 0.999
+CHECKPOINT_SECONDS = 120.0
+LOG_STEPS = 50
+LONGEST_STEP = 5.0  # seconds that a step counts at most: a suspended machine does not train
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run needs to be repeated."""
+
+    hours: float = 2.0
+    batch: int = 8
+    patch: int = 128
+    rate: float = 3e-3
+    seed: int = 0
+
+
+def train(folders: list[Path], out: Path, recipe: Recipe, resume: bool) -> None:
+    """Train for ``recipe.hours`` hours in all and leave checkpoints and a log in the folder ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    torch.set_flush_denormal(True)  # denormals make CPU steps up to twice as slow as training goes on
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    files, skipped = find_images(folders, 2 * recipe.patch)
+    if not files:
+        raise ValueError(f"no image of at least {2 * recipe.patch} pixels a side below {', '.join(map(str, folders))}")
+    print(f"{len(files)} images, {skipped} files skipped (unreadable or too small)", flush=True)
+
+    run = Run(Network(Design()).to(device), recipe)
+    checkpoint = out / "checkpoint.pt"
+    if resume:
+        run.load(checkpoint)
+    else:
+        run.start(Patches(files, 64, recipe.patch, recipe.seed + 1)[0].to(device))
+    log = (out / "log.jsonl").open("a")
+    batches: Iterator[Tensor] = iter(())
+    batch_patch = 0
+    saved = logged = time.monotonic()
+    logged_step, sums = run.step, torch.zeros(3, device=device)
+    while run.progress() < 1:
+        patch = recipe.patch * (2 if run.progress() >= LARGE_FROM else 1)
+        if patch != batch_patch:
+            batch = recipe.batch * recipe.patch // patch
+            batches, batch_patch = iter(loader(Patches(files, batch, patch, recipe.seed), run.step)), patch
+        began = time.monotonic()
+        sums += run.advance(next(batches).to(device))
+        run.seconds += min(time.monotonic() - began, LONGEST_STEP)
+        now = time.monotonic()
+        if run.step % LOG_STEPS == 0:
+            loss, bpp, mse = (sums / (run.step - logged_step)).tolist()
+            line = {
+                "step": run.step,
+                "hours": round(run.seconds / 3600, 4),
+                "loss": round(loss, 4),
+                "bpp": round(bpp, 4),
+                "psnr": round(-10 * math.log10(mse), 3),
+                "learning_rate": round(run.learning_rate(), 6),
+                "steps_per_second": round((run.step - logged_step) / (now - logged), 2),
+            }
+            print(json.dumps(line), file=log, flush=True)
+            logged, logged_step = now, run.step
+            sums.zero_()
+        if now - saved > CHECKPOINT_SECONDS:
+            run.save(checkpoint)
+            saved = time.monotonic()
+    run.save(checkpoint)
+
+
+class Run:
+    """The state of a run: network, averaged network, optimisers, step and time."""
+
+    def __init__(self, network: Network, recipe: Recipe):
+        self.network, self.recipe = network, recipe
+        self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        matrices = [m.weight for m in network.modules() if isinstance(m, nn.Linear)]
+        chosen = {id(p) for p in matrices}
+        rest = [p for p in network.parameters() if id(p) not in chosen]
+        self.optimisers: list[torch.optim.Optimizer] = [
+            SOAP(matrices, lr=recipe.rate, betas=(0.95, 0.95), weight_decay=0.0, precondition_frequency=10),
+            torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0),
+        ]
+        self.step, self.seconds = 0, 0.0
+
+    def start(self, patches: Tensor) -> None:
+        """Initialise from ``patches``: ``[B, H, W, 3]`` bytes, H and W multiples of 16."""
+        b, h, w, c = patches.shape
+        blocks = patches.reshape(b, h // 16, 16, w // 16, 16, c).transpose(2, 3).reshape(-1, 16, 16, c)
+        # at λ the best step of an orthonormal transform is about sqrt(26/λ) grey levels: the latents' scale is such
+        # that the step is 1 where the gains are 1, in the middle of the range
+        middle = math.sqrt(LAMBDA_MIN * LAMBDA_MAX)
+        scale = (255 / 3) / math.sqrt(26 / middle)
+        initialise_with_pca(self.network.analysis, self.network.synthesis, blocks.float() / 255, scale)
+        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+
+    def progress(self) -> float:
+        """Share of the run's time that is spent."""
+        return self.seconds / (self.recipe.hours * 3600)
+
+    def learning_rate(self) -> float:
+        decay = min(1.0, (1 - self.progress()) / (1 - CONSTANT_UNTIL))
+        return self.recipe.rate * max(0.0, decay) * min(1.0, (self.step + 1) / WARM_UP_STEPS)
+
+    def advance(self, patches: Tensor) -> Tensor:
+        """One step on ``[B, H, W, 3]`` bytes; returns the sums' part ``[loss, bpp, mse]``."""
+        b, h, w, _ = patches.shape
+        pixels = patches.float() / 255
+        # one quality per sample, stratified over the batch
+        t = (torch.randperm(b, device=pixels.device) + torch.rand(b, device=pixels.device)) / b
+        reconstruction, y_bits, z_bits = self.network(pixels, t)
+        loss, bpp, mse = objective(pixels, reconstruction, y_bits + z_bits, t)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self.learning_rate()
+            optimiser.step()
+        self.step += 1
+        keep = min(AVERAGING, self.step / (self.step + 10))
+        torch._foreach_lerp_(list(self.average.values()), list(self.network.state_dict().values()), 1 - keep)
+        return torch.stack((loss.detach(), bpp.detach(), mse.detach()))
+
+    def save(self, path: Path) -> None:
+        """Write the whole state; the old file stays until the new one is complete."""
+        state = {
+            "recipe": asdict(self.recipe),
+            "design": asdict(self.network.design),
+            "step": self.step,
+            "seconds": self.seconds,
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimisers": [o.state_dict() for o in self.optimisers],
+            "random": torch.get_rng_state(),
+        }
+        partial = path.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, path)
+
+    def load(self, path: Path) -> None:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if state["design"] != asdict(self.network.design):
+            raise ValueError(f"{path}: a checkpoint of another design: {state['design']}")
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.network.load_state_dict(state["network"])
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        torch.set_rng_state(state["random"])
+
+
+def objective(pixels: Tensor, reconstruction: Tensor, bits: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """bpp + λ·255²·MSE per sample, weighted so that neither end of the range dominates."""
+    mse = ((reconstruction - pixels) ** 2).mean((1, 2, 3))
+    bpp = bits / (pixels.shape[1] * pixels.shape[2])
+    weight = (lagrangian(t) / 0.01) ** -0.4
+    loss = (weight * (bpp + lagrangian(t) * 255**2 * mse)).mean()
+    return loss, bpp.mean(), mse.mean()

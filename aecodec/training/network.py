@@ -1,0 +1,179 @@
+"""The model as it is trained: float transforms, a float twin of the exact prior, and the tables over quality."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..layers import Block, Depthwise, activate
+from ..prior import CELL, GROUP, SCALE_MIN_LOG2, SCALES, STEPS, Structure
+from ..transforms import Analysis, Design, HyperAnalysis, Synthesis
+
+LAMBDA_MIN, LAMBDA_MAX = 0.0005, 0.7
+SCALE_MAX_LOG2 = SCALE_MIN_LOG2 + (SCALES - 1) / 8
+LIKELIHOOD_FLOOR = 1e-9
+
+
+def lagrangian(t: Tensor) -> Tensor:
+    """λ of the loss bpp + λ·255²·MSE for t = quality / 100."""
+    return LAMBDA_MIN * (LAMBDA_MAX / LAMBDA_MIN) ** t
+
+
+class Knots(nn.Module):
+    """A vector for every quality: piecewise linear over eight knots."""
+
+    def __init__(self, channels: int, slope: float = 0.0, start: float = 0.0):
+        super().__init__()
+        t = torch.linspace(-0.5, 0.5, 8)
+        self.values = nn.Parameter((start + slope * t)[:, None].repeat(1, channels))  # [8, channels]
+
+    def forward(self, t: Tensor) -> Tensor:
+        """``t``: ``[B]`` in 0..1 -> ``[B, 1, 1, channels]``."""
+        x = t * (len(self.values) - 1)
+        low = x.floor().clamp(0, len(self.values) - 2).long()
+        part = (x - low)[:, None]
+        return torch.lerp(self.values[low], self.values[low + 1], part)[:, None, None]
+
+
+class _LowerBound(torch.autograd.Function):
+    """max(x, bound) whose gradient still passes where it would move x back inside."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.bound = bound
+        return x.clamp(min=bound)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (x,), (grad,) = ctx.saved_tensors, grads
+        return grad * ((x >= ctx.bound) | (grad < 0)), None
+
+
+def _bounded(log_scale: Tensor) -> Tensor:
+    low: Tensor = _LowerBound.apply(log_scale, SCALE_MIN_LOG2)  # type: ignore[no-untyped-call]
+    high: Tensor = _LowerBound.apply(-low, -SCALE_MAX_LOG2)  # type: ignore[no-untyped-call]
+    return -high
+
+
+def gaussian_bits(x: Tensor, log2_scale: Tensor) -> Tensor:
+    """Bits of a zero-mean Gaussian, integrated over ``x ± 1/2``, elementwise."""
+    scale = torch.exp2(_bounded(log2_scale)) * math.sqrt(2)
+    x = x.abs()
+    mass = 0.5 * (torch.erfc((x - 0.5) / scale) - torch.erfc((x + 0.5) / scale))
+    return -torch.log2(_LowerBound.apply(mass, LIKELIHOOD_FLOOR))  # type: ignore[no-untyped-call, no-any-return]
+
+
+def round_through(x: Tensor) -> Tensor:
+    """Rounding whose gradient is that of the identity."""
+    return x + (x.round() - x).detach()
+
+
+def add_noise(x: Tensor) -> Tensor:
+    return x + (torch.rand_like(x) - 0.5)
+
+
+class TrainablePrior(nn.Module, Structure):
+    """`Structure` in float, with gradients."""
+
+    def __init__(self, d: Design):
+        super().__init__()
+        p, n, w = d.hyper, d.latents, d.context
+        self.layers = nn.ModuleDict()
+        self.layers["hyper_enter"] = nn.Linear(d.hyper_latents, 4 * p)
+        self.layers["hyper_up"] = nn.Linear(p, 4 * p)
+        for name in ("hyper_block0", "hyper_block1"):
+            for part, layer in Block(p, 2 * p).named_children():
+                self.layers[f"{name}_{part}"] = layer
+        for s in range(STEPS):
+            self.layers[f"context{s}_enter"] = nn.Linear(p + n, w)
+            self.layers[f"context{s}_depthwise"] = Depthwise(w)
+            self.layers[f"context{s}_mix"] = nn.Linear(w, w)
+            for g in range(4):
+                head = nn.Linear(w, n // 2)
+                nn.init.zeros_(head.bias)
+                with torch.no_grad():
+                    head.weight.mul_(0.3)
+                self.layers[f"context{s}_head{g}"] = head
+        self.hyper_rate = Knots(p)
+
+    def pointwise(self, name: str, x: Tensor) -> Tensor:
+        return self.layers[name](x)  # type: ignore[no-any-return]
+
+    def depthwise(self, name: str, x: Tensor) -> Tensor:
+        return self.layers[name](x)  # type: ignore[no-any-return]
+
+    def activate(self, x: Tensor) -> Tensor:
+        return activate(x)
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+    def scale(self, name: str, x: Tensor, quality: Tensor) -> Tensor:
+        return x * torch.exp(getattr(self, name)(quality))
+
+    def concatenate(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.cat((x, y), -1)
+
+
+class Network(nn.Module):
+    """Everything that is trained. Quality enters as t in 0..1, one per sample."""
+
+    def __init__(self, d: Design):
+        super().__init__()
+        self.design = d
+        span = math.log(LAMBDA_MAX / LAMBDA_MIN) / 2  # the best step size goes with 1/sqrt(λ)
+        self.analysis = Analysis(d)
+        self.hyper_analysis = HyperAnalysis(d)
+        self.prior = TrainablePrior(d)
+        self.synthesis = Synthesis(d)
+        self.analysis_rate = Knots(d.features)
+        self.synthesis_rate = Knots(d.features)
+        self.gain = Knots(d.latents, span)  # log of what multiplies y before it is quantised
+        self.scale_offset = Knots(d.latents, span / math.log(2))  # log2, added to the prior's log-scale
+        self.hyper_gain = Knots(d.hyper_latents, span)
+        self.hyper_scale = Knots(d.hyper_latents, span / math.log(2), 1.0)  # log2 of the hyper-latents' deviation
+
+    def forward(self, pixels: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``pixels``: ``[B, H, W, 3]`` -> reconstruction, bits of y ``[B]``, bits of z ``[B]``.
+
+        In training, noise stands for rounding in the rate; rounding with a straight-through gradient feeds the context
+        and the synthesis (Minnen and Singh 2020).
+        """
+        reduced = torch.autocast(pixels.device.type, torch.bfloat16, enabled=fast_bfloat16(pixels.device))
+        with reduced:
+            y = self.analysis(pixels, torch.exp(self.analysis_rate(t)))
+        y = y.float()
+        z = self.hyper_analysis(y)
+        perturb = add_noise if self.training else torch.round
+        hyper_gain = torch.exp(self.hyper_gain(t))
+        z = z * hyper_gain
+        z_bits = gaussian_bits(perturb(z), self.hyper_scale(t)).sum((1, 2, 3))
+        features = self.prior.features(round_through(z) / hyper_gain, t, y.shape[1], y.shape[2])
+
+        gain, offset = torch.exp(self.gain(t)), self.scale_offset(t)
+        target = y * gain
+        n = self.design.latents // 4
+        known = torch.zeros_like(y)  # ŷ so far, in the latents' own scale
+        y_bits = torch.zeros_like(z_bits)
+        for s in range(STEPS):
+            coded = torch.zeros_like(y)
+            for p, raw in enumerate(self.prior.step(s, features, known)):
+                (i, j), group = CELL[p], slice(GROUP[s][p] * n, (GROUP[s][p] + 1) * n)
+                mean, log_scale = raw[..., :n] * gain[..., group], raw[..., n:] + offset[..., group]
+                residual = target[:, i::2, j::2, group] - mean
+                y_bits = y_bits + gaussian_bits(perturb(residual), log_scale).sum((1, 2, 3))
+                coded[:, i::2, j::2, group] = (round_through(residual) + mean) / gain[..., group]
+            known = known + coded
+        with reduced:
+            reconstruction = self.synthesis(known, torch.exp(self.synthesis_rate(t)))
+        return reconstruction.float(), y_bits, z_bits
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 matrix products are faster than float32 ones here, so that training uses them."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()

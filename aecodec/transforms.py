@@ -1,0 +1,116 @@
+"""Analysis, synthesis and hyper-analysis: the float networks between pixels, latents and hyper-latents.
+
+Nearly all work is done at 1/8 resolution with depthwise 3x3 and 1x1 convolutions between pixel-unshuffle and
+pixel-shuffle ends. One vector per quality scales the features in the middle of each transform, so that one model
+serves every rate.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .layers import Block, activate, shuffle, unshuffle
+
+
+@dataclass(frozen=True)
+class Design:
+    """Widths and depths of the networks; they are stored with the weights."""
+
+    features: int = 128  # C: channels at 1/8 resolution
+    latents: int = 320  # N: channels of y at 1/16
+    hyper: int = 128  # P: channels of the hyper-decoder
+    hyper_latents: int = 64  # Nz: channels of z at 1/64
+    context: int = 160  # W: width of a context step
+    analysis_blocks: int = 6
+    synthesis_blocks: int = 5
+
+
+def _halo(blocks: int) -> int:
+    """Latents on each side that a window needs: each block at 1/8 reaches half a latent, the one at 1/16 a whole."""
+    return 1 + -(-blocks // 2)
+
+
+class Analysis(nn.Module):
+    """g_a: pixels ``[B, H, W, 3]`` in 0..1, H and W multiples of 16 -> latents y ``[B, H/16, W/16, N]``."""
+
+    def __init__(self, d: Design):
+        super().__init__()
+        self.enter = nn.Linear(192, d.features)
+        self.blocks = nn.ModuleList(Block(d.features, 2 * d.features) for _ in range(d.analysis_blocks))
+        self.to_latents = nn.Linear(4 * d.features, d.latents)
+        self.last = Block(d.latents, d.latents)
+        self.halo = _halo(d.analysis_blocks)
+
+    def forward(self, pixels: Tensor, rate: Tensor) -> Tensor:
+        """``rate``: the vector of the quality, broadcastable to ``[B, H/8, W/8, C]``."""
+        x = self.enter(unshuffle((pixels - 0.5) * 3, 8))  # [B, H/8, W/8, C]
+        for i, block in enumerate(self.blocks):
+            if i == len(self.blocks) // 2:
+                x = x * rate
+            x = block(x)
+        return self.last(self.to_latents(unshuffle(x, 2)))  # type: ignore[no-any-return]
+
+
+class HyperAnalysis(nn.Module):
+    """h_a: latents ``[B, h, w, N]``, h and w multiples of 4 -> hyper-latents z ``[B, h/4, w/4, Nz]``."""
+
+    def __init__(self, d: Design):
+        super().__init__()
+        self.enter = nn.Linear(d.latents, d.hyper)
+        self.down = nn.Linear(4 * d.hyper, d.hyper)
+        self.block = Block(d.hyper, 2 * d.hyper)
+        self.to_hyper_latents = nn.Linear(4 * d.hyper, d.hyper_latents)
+
+    def forward(self, y: Tensor) -> Tensor:
+        x = activate(self.enter(y))  # [B, h, w, P]
+        x = self.block(self.down(unshuffle(x, 2)))  # [B, h/2, w/2, P]
+        return self.to_hyper_latents(unshuffle(x, 2))  # type: ignore[no-any-return]
+
+
+class Synthesis(nn.Module):
+    """g_s: latents ``[B, h, w, N]`` -> pixels ``[B, 16h, 16w, 3]``, nominally in 0..1, not clamped."""
+
+    def __init__(self, d: Design):
+        super().__init__()
+        self.first = Block(d.latents, d.latents)
+        self.from_latents = nn.Linear(d.latents, 4 * d.features)
+        self.blocks = nn.ModuleList(Block(d.features, 2 * d.features) for _ in range(d.synthesis_blocks))
+        self.leave = nn.Linear(d.features, 192)
+        self.halo = _halo(d.synthesis_blocks)
+
+    def forward(self, y: Tensor, rate: Tensor) -> Tensor:
+        """``rate``: the vector of the quality, broadcastable to ``[B, 2h, 2w, C]``."""
+        x = shuffle(self.from_latents(self.first(y)), 2)  # [B, 2h, 2w, C]
+        for i, block in enumerate(self.blocks):
+            if i == len(self.blocks) // 2:
+                x = x * rate
+            x = block(x)
+        return shuffle(self.leave(x), 8) / 3 + 0.5
+
+
+@torch.no_grad()
+def initialise_with_pca(analysis: Analysis, synthesis: Synthesis, patches: Tensor, scale: float) -> None:
+    """Start both transforms as the best linear pair (Karhunen-Loeve transform) of the training patches.
+
+    The residual blocks start as the identity, so that the whole is a 16x16 block transform before the first step
+    and training spends no time on finding one. ``patches``: ``[n, 16, 16, 3]`` in 0..1; ``scale`` multiplies the
+    latents.
+    """
+
+    def principal(x: Tensor, n: int) -> Tensor:
+        covariance = x.T @ x / len(x)
+        return torch.linalg.eigh(covariance)[1].flip(1)[:, :n].T.contiguous()  # [n, features], orthonormal rows
+
+    x = unshuffle((patches - 0.5) * 3, 8)  # [n, 2, 2, 192]
+    first = principal(x.reshape(-1, 192), len(analysis.enter.weight))
+    x = unshuffle(x @ first.T, 2).reshape(len(x), -1)  # [n, 4C]
+    second = principal(x, len(analysis.to_latents.weight))
+    # group g of the context model holds components g, g+4, g+8...: every group gets its share of strong ones
+    second = second.reshape(-1, 4, second.shape[1]).transpose(0, 1).reshape(second.shape)
+    analysis.enter.weight.copy_(first)
+    analysis.to_latents.weight.copy_(scale * second)
+    synthesis.from_latents.weight.copy_(second.T / scale)
+    synthesis.leave.weight.copy_(first.T)
+    for layer in (analysis.enter, analysis.to_latents, synthesis.from_latents, synthesis.leave):
+        layer.bias.zero_()
