@@ -16,7 +16,7 @@ from .errors import Corrupt
 PRECISION = 16  # bits of a table's total; the coder's own 24 bits are 2^8 times finer
 ESCAPE_CLASSES = 16  # bit lengths of an escaped value, uniformly coded
 
-Symbols = npt.NDArray[np.int32]
+Symbols = npt.NDArray[np.int16] | npt.NDArray[np.int32]
 Indices = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint32]
 

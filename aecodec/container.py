@@ -13,6 +13,8 @@ from .errors import BadChecksum, Corrupt, LimitExceeded, NotAec, Truncated, Unsu
 SIGNATURE = b"\x89AEC\r\n\x1a"
 VERSION = 1
 
+DEFAULT_QUALITY = 50  # what an encoder takes that is not told
+
 MAX_SIDE = 65535
 MAX_PIXELS = 1 << 28  # default of the reader's limit
 MAX_METADATA = 1 << 24  # bytes of one ancillary chunk other than aLPH
@@ -21,6 +23,7 @@ TILE_SIZES = range(64, 1024 + 1, 64)
 
 MODES = ("L", "LA", "RGB", "RGBA")
 METADATA = {"icc": b"iCCP", "exif": b"eXIf", "xmp": b"xMPx"}
+_KNOWN = {*METADATA.values(), b"aLPH"}
 
 _HEAD = struct.Struct("<8sHHHBBI")  # model, width, height, tile size, mode, quality, flags
 _CHUNK = struct.Struct("<4sI")
@@ -111,11 +114,9 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
     Raises `AecError` subclasses only; see `aecodec.errors`.
     """
     header = read_header(data, max_pixels)
-    metadata: dict[str, bytes] = {}
-    alpha: bytes | None = None
+    found: dict[bytes, bytes] = {}
     tiles: list[Tile] = []
-    names = {kind: key for key, kind in METADATA.items()}
-    ancillary = 0
+    others = 0
     chunks = _chunks(data)
     next(chunks)  # HEAD
     for kind, payload in chunks:
@@ -124,30 +125,31 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
                 raise Corrupt(f"more than the {header.tile_count} tiles of the header")
             tiles.append(_parse_tile(payload))
             continue
-        if kind[:1].isupper():
-            if kind == b"HEAD":
-                raise Corrupt("a second header")
-            raise UnsupportedFeature(f"critical chunk {kind.decode('latin-1')!r}")
-        ancillary += 1
-        if tiles:
-            raise Corrupt(f"chunk {kind.decode('latin-1')!r} after the first tile")
-        if ancillary > MAX_ANCILLARY:
-            raise LimitExceeded(f"more than {MAX_ANCILLARY} ancillary chunks")
-        if kind == b"aLPH":
-            if alpha is not None or not header.has_alpha:
-                raise Corrupt("an alpha plane too many")
-            alpha = bytes(payload)
-        elif len(payload) > MAX_METADATA:
-            raise LimitExceeded(f"metadata of {len(payload)} bytes: at most {MAX_METADATA}")
-        elif kind in names:
-            if names[kind] in metadata:
-                raise Corrupt(f"a second chunk {kind.decode('latin-1')!r}")
-            metadata[names[kind]] = bytes(payload)
+        others += 1
+        _check_ancillary(kind, len(payload), others, bool(tiles))
+        if kind in _KNOWN:
+            if kind in found:
+                raise Corrupt(f"a second chunk {kind.decode()!r}")
+            found[kind] = bytes(payload)
     if len(tiles) < header.tile_count:
         raise Truncated(f"{len(tiles)} of {header.tile_count} tiles")
-    if header.has_alpha and alpha is None:
-        raise Corrupt("the alpha plane is missing")
-    return Container(header, tiles, metadata, alpha)
+    alpha = found.pop(b"aLPH", None)
+    if header.has_alpha != (alpha is not None):
+        raise Corrupt(f"mode {header.mode} {'without' if alpha is None else 'with'} an alpha plane")
+    return Container(header, tiles, {key: found[kind] for key, kind in METADATA.items() if kind in found}, alpha)
+
+
+def _check_ancillary(kind: bytes, length: int, count: int, tiles_began: bool) -> None:
+    if kind == b"HEAD":
+        raise Corrupt("a second header")
+    if kind[:1].isupper():
+        raise UnsupportedFeature(f"critical chunk {kind.decode()!r}")
+    if tiles_began:
+        raise Corrupt(f"chunk {kind.decode()!r} after the first tile")
+    if count > MAX_ANCILLARY:
+        raise LimitExceeded(f"more than {MAX_ANCILLARY} ancillary chunks")
+    if kind != b"aLPH" and length > MAX_METADATA:
+        raise LimitExceeded(f"metadata of {length} bytes: at most {MAX_METADATA}")
 
 
 def _check_signature(data: bytes) -> None:

@@ -73,7 +73,7 @@ def to_any(picture: Picture, kind: Literal["torch"]) -> "Tensor": ...
 
 
 def to_any(picture: Picture, kind: Kind) -> "Image.Image | Plane | Tensor":
-    """The inverse of `from_any`: a PIL image with its metadata, ``[H, W, C]`` bytes, or a ``[C, H, W]`` uint8 tensor."""
+    """The inverse: a PIL image with its metadata, ``[H, W, C]`` bytes, or a ``[C, H, W]`` uint8 tensor."""
     planes = picture.pixels
     if picture.alpha is not None:
         planes = np.concatenate((planes, picture.alpha[:, :, None]), 2)

@@ -58,4 +58,6 @@ class Block(nn.Module):
         nn.init.zeros_(self.project.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.project(activate(self.expand(self.depthwise(x))))
+        hidden = activate(self.expand(self.depthwise(x)))
+        y: Tensor = x + self.project(hidden)
+        return y

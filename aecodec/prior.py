@@ -93,17 +93,18 @@ class ExactPrior(Structure):
     """
 
     def __init__(self, tensors: Mapping[str, Array], xp: Any, place: Any = lambda x: x):
-        self.xp = xp
-        self.tensors = {name: place(self._number(value)) for name, value in tensors.items()}
+        self.xp, self._place = xp, place
+        self.tensors = {name: self.number(value) for name, value in tensors.items()}
         self.latents = tensors["gain"].shape[1]
 
-    # The arithmetic. Every array holds integers; only these six functions and `_number` know how.
+    # The arithmetic. Every array holds integers; what follows alone knows how.
 
-    def _number(self, x: Array) -> Array:
-        return x.astype("float64")
+    def number(self, x: Array) -> Array:
+        """A numpy array of integers as this arithmetic holds it."""
+        return self._place(x.astype("float64"))
 
     def _shift(self, x: Array, bits: int) -> Array:
-        """x / 2^bits, rounded to the nearest integer, halves upwards."""
+        """X / 2^bits, rounded to the nearest integer, halves upwards."""
         return self.xp.floor(x * 0.5**bits + 0.5)
 
     def _clamp(self, x: Array) -> Array:

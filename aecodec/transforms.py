@@ -49,7 +49,8 @@ class Analysis(nn.Module):
             if i == len(self.blocks) // 2:
                 x = x * rate
             x = block(x)
-        return self.last(self.to_latents(unshuffle(x, 2)))  # type: ignore[no-any-return]
+        y: Tensor = self.last(self.to_latents(unshuffle(x, 2)))
+        return y
 
 
 class HyperAnalysis(nn.Module):
@@ -65,7 +66,8 @@ class HyperAnalysis(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         x = activate(self.enter(y))  # [B, h, w, P]
         x = self.block(self.down(unshuffle(x, 2)))  # [B, h/2, w/2, P]
-        return self.to_hyper_latents(unshuffle(x, 2))  # type: ignore[no-any-return]
+        z: Tensor = self.to_hyper_latents(unshuffle(x, 2))
+        return z
 
 
 class Synthesis(nn.Module):
@@ -100,7 +102,8 @@ def initialise_with_pca(analysis: Analysis, synthesis: Synthesis, patches: Tenso
 
     def principal(x: Tensor, n: int) -> Tensor:
         covariance = x.T @ x / len(x)
-        return torch.linalg.eigh(covariance)[1].flip(1)[:, :n].T.contiguous()  # [n, features], orthonormal rows
+        vectors: Tensor = torch.linalg.eigh(covariance)[1].flip(1)
+        return vectors[:, :n].T.contiguous()  # [n, features], orthonormal rows
 
     x = unshuffle((patches - 0.5) * 3, 8)  # [n, 2, 2, 192]
     first = principal(x.reshape(-1, 192), len(analysis.enter.weight))

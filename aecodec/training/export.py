@@ -1,4 +1,4 @@
-"""From a checkpoint to a weights file: fixed-point prior, tables fitted to real symbols, frozen quality tables, card."""
+"""From a checkpoint to a weights file: fixed-point prior, tables fitted to real symbols, frozen quality tables."""
 
 import math
 import tempfile
@@ -50,8 +50,9 @@ def freeze(network: Network) -> Tensors:
     """The tensors of a weights file, with Gaussian tables. Raises ValueError where fixed point cannot hold a weight."""
     tensors: Tensors = {}
     for name, layer in network.prior.layers.items():
-        tensors[f"prior.{name}.weight"] = _fixed(layer.weight, WEIGHT_BITS, np.int16)
-        tensors[f"prior.{name}.bias"] = _fixed(layer.bias, WEIGHT_BITS + ACTIVATION_BITS, np.int32)
+        weights = layer.state_dict()
+        tensors[f"prior.{name}.weight"] = _fixed(weights["weight"], WEIGHT_BITS, np.int16)
+        tensors[f"prior.{name}.bias"] = _fixed(weights["bias"], WEIGHT_BITS + ACTIVATION_BITS, np.int32)
 
     def table(name: str) -> Tensor:
         return network.get_submodule(name)(QUALITIES)[:, 0, 0]  # type: ignore[no-any-return]  # [101, channels]
@@ -76,7 +77,7 @@ def freeze(network: Network) -> Tensors:
 
 
 def _fixed(value: Tensor, bits: int, kind: type[np.signedinteger[Any]]) -> npt.NDArray[Any]:
-    integers = (value.double() * 2**bits).round().numpy()
+    integers: npt.NDArray[np.float64] = (value.double() * 2**bits).round().numpy()
     if np.abs(integers).max() > np.iinfo(kind).max:
         raise ValueError(f"a weight of {np.abs(integers).max() / 2**bits:.2f} does not fit into fixed point")
     return integers.astype(kind)
@@ -90,7 +91,7 @@ def deviation(index: int) -> float:
 def gaussian(scale: float, support: int) -> npt.NDArray[np.float64]:
     """Masses of -support..support and of all else, for a zero-mean Gaussian."""
     edges = (np.arange(-support, support + 2) - 0.5) / scale
-    masses = np.diff(ndtr(edges))
+    masses: npt.NDArray[np.float64] = np.diff(ndtr(edges))
     return np.append(masses, 2 * ndtr(edges[0]))
 
 
@@ -102,7 +103,7 @@ def set_tables(tensors: Tensors, masses: Sequence[npt.NDArray[np.float64]]) -> N
 def integer_frequencies(masses: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
     """Positive integers that sum to 2^16 and are as near to the masses as that allows."""
     total = 1 << PRECISION
-    counts = np.maximum(np.floor(masses / masses.sum() * total), 1).astype(np.int32)
+    counts: npt.NDArray[np.int32] = np.maximum(np.floor(masses / masses.sum() * total), 1).astype(np.int32)
     counts[np.argmax(counts)] += total - counts.sum()
     return counts
 

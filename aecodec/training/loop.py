@@ -2,9 +2,9 @@
 
 import json
 import math
-import os
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..transforms import Design, initialise_with_pca
 from .data import Patches, find_images, loader
+from .measure import measure_network
 from .network import LAMBDA_MAX, LAMBDA_MIN, Network, lagrangian
 
 WARM_UP_STEPS = 100
@@ -22,6 +23,8 @@ CONSTANT_UNTIL = 0.25  # share of the time after which the learning rate falls l
 LARGE_FROM = 0.7  # share of the time after which patches of twice the side are used, half as many
 AVERAGING = 0.999
 CHECKPOINT_SECONDS = 120.0
+VALIDATION_SECONDS = 900.0
+VALIDATION_IMAGES = 12
 LOG_STEPS = 50
 LONGEST_STEP = 5.0  # seconds that a step counts at most: a suspended machine does not train
 
@@ -37,62 +40,79 @@ class Recipe:
     seed: int = 0
 
 
-def train(folders: list[Path], out: Path, recipe: Recipe, resume: bool) -> None:
-    """Train for ``recipe.hours`` hours in all and leave checkpoints and a log in the folder ``out``."""
+def train(folders: list[Path], out: Path, recipe: Recipe, valid: Path | None, resume: bool) -> None:
+    """Train for ``recipe.hours`` hours in all and leave checkpoints and a log in the folder ``out``.
+
+    With ``valid``, rate and distortion of real files of the images in that folder are logged now and then. Raises
+    ValueError where there is nothing to learn from, or no checkpoint that could be resumed.
+    """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     torch.set_flush_denormal(True)  # denormals make CPU steps up to twice as slow as training goes on
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     files, skipped = find_images(folders, 2 * recipe.patch)
     if not files:
         raise ValueError(f"no image of at least {2 * recipe.patch} pixels a side below {', '.join(map(str, folders))}")
-    print(f"{len(files)} images, {skipped} files skipped (unreadable or too small)", flush=True)
+    print(f"{len(files)} images, {skipped} files skipped (unreadable or too small)", file=sys.stderr)
+    valid_files = find_images([valid], 1)[0][:VALIDATION_IMAGES] if valid else []
 
-    run = Run(Network(Design()).to(device), recipe)
+    run = Run(Network(Design()), recipe)
     checkpoint = out / "checkpoint.pt"
     if resume:
         run.load(checkpoint)
     else:
-        run.start(Patches(files, 64, recipe.patch, recipe.seed + 1)[0].to(device))
-    log = (out / "log.jsonl").open("a")
+        run.start(Patches(files, 64, recipe.patch, recipe.seed + 1)[0])
+    with (out / "log.jsonl").open("a") as log:
+
+        def record(entry: dict[str, Any]) -> None:
+            line = json.dumps({"step": run.step, "hours": round(run.seconds / 3600, 4), **entry})
+            print(line, file=log, flush=True)
+            if sys.stderr.isatty():
+                print(f"\r{run.progress():6.1%}  {line}\x1b[K", end="", file=sys.stderr, flush=True)
+
+        _steps(run, files, valid_files, checkpoint, record)
+    run.save(checkpoint)
+    print(f"\n{checkpoint}: {run.step} steps", file=sys.stderr)
+
+
+def _steps(
+    run: "Run", files: list[Path], valid_files: list[Path], checkpoint: Path, record: Callable[[dict[str, Any]], None]
+) -> None:
+    """Train until the time is spent."""
+    recipe = run.recipe
     batches: Iterator[Tensor] = iter(())
     batch_patch = 0
-    saved = logged = time.monotonic()
-    logged_step, sums = run.step, torch.zeros(3, device=device)
+    saved = logged = validated = time.monotonic()
+    logged_step, sums = run.step, torch.zeros(3)
     while run.progress() < 1:
         patch = recipe.patch * (2 if run.progress() >= LARGE_FROM else 1)
         if patch != batch_patch:
             batch = recipe.batch * recipe.patch // patch
             batches, batch_patch = iter(loader(Patches(files, batch, patch, recipe.seed), run.step)), patch
         began = time.monotonic()
-        sums += run.advance(next(batches).to(device))
-        run.seconds += min(time.monotonic() - began, LONGEST_STEP)
+        sums += run.advance(next(batches))
         now = time.monotonic()
+        run.seconds += min(now - began, LONGEST_STEP)
         if run.step % LOG_STEPS == 0:
             loss, bpp, mse = (sums / (run.step - logged_step)).tolist()
-            line = {
-                "step": run.step,
-                "hours": round(run.seconds / 3600, 4),
-                "loss": round(loss, 4),
-                "bpp": round(bpp, 4),
-                "psnr": round(-10 * math.log10(mse), 3),
-                "learning_rate": round(run.learning_rate(), 6),
-                "steps_per_second": round((run.step - logged_step) / (now - logged), 2),
-            }
-            print(json.dumps(line), file=log, flush=True)
+            entry = {"loss": round(loss, 4), "bpp": round(bpp, 4), "psnr": round(-10 * math.log10(mse), 3)}
+            speed = (run.step - logged_step) / (now - logged)
+            record({**entry, "learning_rate": round(run.learning_rate(), 6), "steps_per_second": round(speed, 2)})
             logged, logged_step = now, run.step
             sums.zero_()
         if now - saved > CHECKPOINT_SECONDS:
             run.save(checkpoint)
             saved = time.monotonic()
-    run.save(checkpoint)
+        if valid_files and (now - validated > VALIDATION_SECONDS or run.progress() >= 1):
+            record(measure_network(run.averaged(), valid_files))
+            validated = time.monotonic()
 
 
 class Run:
     """The state of a run: network, averaged network, optimisers, step and time."""
 
     def __init__(self, network: Network, recipe: Recipe):
-        self.network, self.recipe = network, recipe
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network, self.recipe = network.to(self.device), recipe
         self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
         matrices = [m.weight for m in network.modules() if isinstance(m, nn.Linear)]
         chosen = {id(p) for p in matrices}
@@ -106,13 +126,18 @@ class Run:
     def start(self, patches: Tensor) -> None:
         """Initialise from ``patches``: ``[B, H, W, 3]`` bytes, H and W multiples of 16."""
         b, h, w, c = patches.shape
-        blocks = patches.reshape(b, h // 16, 16, w // 16, 16, c).transpose(2, 3).reshape(-1, 16, 16, c)
+        blocks = patches.to(self.device).reshape(b, h // 16, 16, w // 16, 16, c).transpose(2, 3).reshape(-1, 16, 16, c)
         # at λ the best step of an orthonormal transform is about sqrt(26/λ) grey levels: the latents' scale is such
         # that the step is 1 where the gains are 1, in the middle of the range
         middle = math.sqrt(LAMBDA_MIN * LAMBDA_MAX)
         scale = (255 / 3) / math.sqrt(26 / middle)
         initialise_with_pca(self.network.analysis, self.network.synthesis, blocks.float() / 255, scale)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+
+    def averaged(self) -> Network:
+        network = Network(self.network.design)
+        network.load_state_dict(self.average)
+        return network.eval()
 
     def progress(self) -> float:
         """Share of the run's time that is spent."""
@@ -123,16 +148,16 @@ class Run:
         return self.recipe.rate * max(0.0, decay) * min(1.0, (self.step + 1) / WARM_UP_STEPS)
 
     def advance(self, patches: Tensor) -> Tensor:
-        """One step on ``[B, H, W, 3]`` bytes; returns the sums' part ``[loss, bpp, mse]``."""
-        b, h, w, _ = patches.shape
-        pixels = patches.float() / 255
+        """One step on ``[B, H, W, 3]`` bytes; returns ``[loss, bpp, mse]`` on the CPU."""
+        b = len(patches)
+        pixels = patches.to(self.device).float() / 255
         # one quality per sample, stratified over the batch
         t = (torch.randperm(b, device=pixels.device) + torch.rand(b, device=pixels.device)) / b
         reconstruction, y_bits, z_bits = self.network(pixels, t)
         loss, bpp, mse = objective(pixels, reconstruction, y_bits + z_bits, t)
         for optimiser in self.optimisers:
             optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -141,7 +166,7 @@ class Run:
         self.step += 1
         keep = min(AVERAGING, self.step / (self.step + 10))
         torch._foreach_lerp_(list(self.average.values()), list(self.network.state_dict().values()), 1 - keep)
-        return torch.stack((loss.detach(), bpp.detach(), mse.detach()))
+        return torch.stack((loss, bpp, mse)).detach().cpu()
 
     def save(self, path: Path) -> None:
         """Write the whole state; the old file stays until the new one is complete."""
@@ -157,9 +182,11 @@ class Run:
         }
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
-        os.replace(partial, path)
+        partial.replace(path)
 
     def load(self, path: Path) -> None:
+        if not path.is_file():
+            raise ValueError(f"{path}: no checkpoint to resume")
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if state["design"] != asdict(self.network.design):
             raise ValueError(f"{path}: a checkpoint of another design: {state['design']}")
@@ -173,7 +200,7 @@ class Run:
 
 
 def objective(pixels: Tensor, reconstruction: Tensor, bits: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """bpp + λ·255²·MSE per sample, weighted so that neither end of the range dominates."""
+    """The loss bpp + λ·255²·MSE of each sample, weighted so that neither end of the range dominates."""
     mse = ((reconstruction - pixels) ** 2).mean((1, 2, 3))
     bpp = bits / (pixels.shape[1] * pixels.shape[2])
     weight = (lagrangian(t) / 0.01) ** -0.4

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..layers import Block, Depthwise, activate
 from ..prior import CELL, GROUP, SCALE_MIN_LOG2, SCALES, STEPS, Structure
@@ -63,7 +62,7 @@ def gaussian_bits(x: Tensor, log2_scale: Tensor) -> Tensor:
     scale = torch.exp2(_bounded(log2_scale)) * math.sqrt(2)
     x = x.abs()
     mass = 0.5 * (torch.erfc((x - 0.5) / scale) - torch.erfc((x + 0.5) / scale))
-    return -torch.log2(_LowerBound.apply(mass, LIKELIHOOD_FLOOR))  # type: ignore[no-untyped-call, no-any-return]
+    return -torch.log2(_LowerBound.apply(mass, LIKELIHOOD_FLOOR))  # type: ignore[no-untyped-call]
 
 
 def round_through(x: Tensor) -> Tensor:
@@ -137,19 +136,24 @@ class Network(nn.Module):
         self.hyper_scale = Knots(d.hyper_latents, span / math.log(2), 1.0)  # log2 of the hyper-latents' deviation
 
     def forward(self, pixels: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``pixels``: ``[B, H, W, 3]`` -> reconstruction, bits of y ``[B]``, bits of z ``[B]``.
+        """``pixels``: ``[B, H, W, 3]`` -> reconstruction, bits of y ``[B]``, bits of z ``[B]``."""
+        reduced = torch.autocast(pixels.device.type, torch.bfloat16, enabled=fast_bfloat16(pixels.device))
+        with reduced:
+            y = self.analysis(pixels, torch.exp(self.analysis_rate(t)))
+        latents, y_bits, z_bits = self.code(y.float(), t)
+        with reduced:
+            reconstruction = self.synthesis(latents, torch.exp(self.synthesis_rate(t)))
+        return reconstruction.float(), y_bits, z_bits
+
+    def code(self, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``y``: ``[B, h, w, N]`` -> ŷ, bits of y ``[B]``, bits of z ``[B]``.
 
         In training, noise stands for rounding in the rate; rounding with a straight-through gradient feeds the context
         and the synthesis (Minnen and Singh 2020).
         """
-        reduced = torch.autocast(pixels.device.type, torch.bfloat16, enabled=fast_bfloat16(pixels.device))
-        with reduced:
-            y = self.analysis(pixels, torch.exp(self.analysis_rate(t)))
-        y = y.float()
-        z = self.hyper_analysis(y)
         perturb = add_noise if self.training else torch.round
         hyper_gain = torch.exp(self.hyper_gain(t))
-        z = z * hyper_gain
+        z = self.hyper_analysis(y) * hyper_gain
         z_bits = gaussian_bits(perturb(z), self.hyper_scale(t)).sum((1, 2, 3))
         features = self.prior.features(round_through(z) / hyper_gain, t, y.shape[1], y.shape[2])
 
@@ -167,13 +171,11 @@ class Network(nn.Module):
                 y_bits = y_bits + gaussian_bits(perturb(residual), log_scale).sum((1, 2, 3))
                 coded[:, i::2, j::2, group] = (round_through(residual) + mean) / gain[..., group]
             known = known + coded
-        with reduced:
-            reconstruction = self.synthesis(known, torch.exp(self.synthesis_rate(t)))
-        return reconstruction.float(), y_bits, z_bits
+        return known, y_bits, z_bits
 
 
 def fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 matrix products are faster than float32 ones here, so that training uses them."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,265 @@
+"""The command line. It parses, calls and prints; what it calls is in `files`, `codec` and `training`."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from . import container, errors, registry
+
+app = typer.Typer(
+    name="aecodec",
+    help="A learned image codec: pictures to .aec files and back.",
+    epilog="Exit codes: 0 all well, 1 some files failed, 2 wrong usage, 3 corrupt, 4 unsupported or beyond a limit; "
+    "3 and 4 when every failure is of that kind.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; files do not depend on it.")]
+Out = Annotated[Path | None, typer.Option("-o", "--out", help="File or folder to write, or - for standard output.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+Skip = Annotated[bool, typer.Option("--skip-existing", help="Leave files that exist, without an error.")]
+Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Take the files in folders, and keep the tree.")]
+
+
+@app.callback(invoke_without_command=True)
+def main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        import aecodec
+
+        print(aecodec.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def compress(
+    images: Annotated[list[Path], typer.Argument(help="Images or folders, or - for standard input.")],
+    out: Out = None,
+    quality: Annotated[int, typer.Option("-q", "--quality", min=0, max=100, help="0 smallest, 100 best.")] = (
+        container.DEFAULT_QUALITY
+    ),
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    skip_existing: Skip = False,
+    recursive: Recursive = False,
+) -> None:
+    """Compress images to .aec files."""
+    from . import files
+
+    jobs = _plan(images, out, recursive, files.IMAGE_SUFFIXES, ".aec")
+    codec = _codec(device)
+
+    def work(job: Any) -> str:
+        data = files.read(job.source)
+        picture = files.open_picture(data, codec.max_pixels)
+        coded = codec.compress(picture, quality)
+        files.write(job.target, coded)
+        height, width, _ = picture.pixels.shape
+        notes = "".join(f"  ({note})" for note in picture.notes)
+        return f"{_size(len(data))} -> {_size(len(coded))}  {len(coded) * 8 / (width * height):.3f} bpp{notes}"
+
+    _run(jobs, work, overwrite, skip_existing)
+
+
+@app.command()
+def decompress(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILES...", help=".aec files or folders, or -.")],
+    out: Out = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    skip_existing: Skip = False,
+    recursive: Recursive = False,
+) -> None:
+    """Decompress .aec files to PNG, or to what the suffix of --out says."""
+    from . import files
+
+    jobs = _plan(paths, out, recursive, {".aec"}, ".png")
+    formats = {job: _usage(files.image_format, job.target) for job in jobs}
+    codec = _codec(device)
+
+    def work(job: Any) -> str:
+        data = files.read(job.source)
+        image = codec.decompress(data)
+        files.write(job.target, files.encode_picture(image, formats[job]))
+        return f"{_size(len(data))}  {image.width}x{image.height} {image.mode}"
+
+    _run(jobs, work, overwrite, skip_existing)
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="An .aec file, or -.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Print what a file holds, without decoding it."""
+
+    def work() -> str:
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        parsed = container.read(data, max_pixels=container.MAX_SIDE**2)
+        h = parsed.header
+        weights = registry.installed().get(h.model)
+        found = {
+            "file": str(path),
+            "bytes": len(data),
+            "width": h.width,
+            "height": h.height,
+            "mode": h.mode,
+            "quality": h.quality,
+            "bpp": round(len(data) * 8 / (h.width * h.height), 4),
+            "tiles": h.tile_count,
+            "tile_size": h.tile_size,
+            "model": h.model.hex(),
+            "weights": weights.stem if weights else None,
+            "alpha_bytes": len(parsed.alpha or b""),
+            "metadata_bytes": {key: len(value) for key, value in parsed.metadata.items()},
+        }
+        return json.dumps(found) if as_json else "\n".join(f"{key:15} {value}" for key, value in found.items())
+
+    line, code = _attempt(str(path), work)
+    print(line, file=sys.stderr if code else sys.stdout)
+    raise typer.Exit(code)
+
+
+@app.command()
+def verify(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILES...", help=".aec files or folders, or -.")],
+    device: Device = "auto",
+    recursive: Recursive = False,
+) -> None:
+    """Check files: every checksum and every symbol."""
+    from . import files
+
+    jobs = _plan(paths, None, recursive, {".aec"}, "")
+    codec = _codec(device)
+
+    def work(job: Any) -> str:
+        h = codec.verify(files.read(job.source))
+        return f"ok  {h.width}x{h.height} {h.mode}"
+
+    _run([files.Job(job.source, files.STANDARD) for job in jobs], work, True, False)
+
+
+@app.command()
+def train(
+    data: Annotated[list[Path], typer.Option("--data", help="Folders of images to learn from.", exists=True)],
+    out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints and the log.")],
+    hours: Annotated[float, typer.Option("--hours", min=0, help="How long to train, in all.")] = 2.0,
+    valid: Annotated[
+        Path | None, typer.Option("--valid", help="Images to measure rate and distortion on.", exists=True)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+) -> None:
+    """Train a model (needs the extra [train])."""
+    from .training import loop
+
+    _usage(loop.train, data, out, loop.Recipe(hours=hours), valid, resume)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint.pt of `train`.", exists=True)],
+    out: Annotated[Path, typer.Option("--out", help="The .safetensors file to write; its card lies beside it.")],
+    data: Annotated[list[Path], typer.Option("--data", help="Training images, to fit the tables on.", exists=True)],
+    valid: Annotated[Path, typer.Option("--valid", help="Images to measure the model on.", exists=True)],
+) -> None:
+    """Turn a checkpoint into a weights file and its model card (needs the extra [train])."""
+    from .training import card
+
+    _usage(card.export_with_card, checkpoint, out, data, valid)
+
+
+def _codec(device: Any) -> Any:
+    from .codec import Codec
+
+    return _usage(Codec, device)
+
+
+def _plan(sources: list[Path], out: Path | None, recursive: bool, inputs: set[str], suffix: str) -> Any:
+    from . import files
+
+    return _usage(files.plan, sources, out, recursive, inputs, suffix)
+
+
+def _usage(call: Callable[..., Any], *args: Any) -> Any:
+    """Call, and turn ValueError into a message and exit code 2."""
+    try:
+        return call(*args)
+    except ValueError as error:
+        print(f"aecodec: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+def _run(jobs: list[Any], work: Callable[[Any], str], overwrite: bool, skip_existing: bool) -> None:
+    """Do every job, print a line for each, and exit with the code that sums them up."""
+    if not jobs:
+        print("aecodec: no files found", file=sys.stderr)
+        raise typer.Exit(2)
+    failures = set()
+    with _progress(len(jobs)) as show:
+        for job in jobs:
+
+            def one(job: Any = job) -> str:
+                start = time.perf_counter()
+                to_file = str(job.target) != "-"
+                if to_file and not overwrite and job.target.exists():
+                    if skip_existing:
+                        return f"{job.source}: skipped, {job.target} exists"
+                    raise FileExistsError(f"{job.target} exists; add --overwrite or --skip-existing")
+                done = work(job)
+                target = f" -> {job.target}" if to_file else ""
+                return f"{job.source}{target}  {done}  {time.perf_counter() - start:.2f} s"
+
+            line, code = _attempt(str(job.source), one)
+            failures.add(code)
+            show(line)
+    failures.discard(0)
+    raise typer.Exit(failures.pop() if len(failures) == 1 else int(bool(failures)))
+
+
+def _attempt(name: str, work: Callable[[], str]) -> tuple[str, int]:
+    """What ``work`` returns and 0, or why it failed and the exit code of that."""
+    try:
+        return work(), 0
+    except (errors.AecError, OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if isinstance(error, errors.Corrupt | errors.NotAec):
+            code = 3
+        else:
+            code = 4 if isinstance(error, errors.AecError) else 1
+        return f"{name}: {reason}", code
+
+
+@contextmanager
+def _progress(count: int) -> Iterator[Callable[[str], None]]:
+    """How to print a line while several jobs run: above a bar, if there is a terminal."""
+    if count == 1 or not sys.stderr.isatty():
+        yield lambda line: print(line, file=sys.stderr)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=count)
+
+        def show(line: str) -> None:
+            bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            bar.advance(task)
+
+        yield show
+
+
+def _size(count: int) -> str:
+    """Bytes as a person reads them."""
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"

@@ -1,0 +1,164 @@
+"""The way from planes to coded tiles and back, for one model: analysis, prior and coder joined.
+
+Encoding: `analyse` -> `symbols` -> `code`. Decoding: `decode` -> `synthesise`. The two middle ones are exact.
+"""
+
+from collections.abc import Iterator, Sequence
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .coder import Indices, Symbols
+from .container import Header, Tile
+from .errors import Corrupt, SymbolMismatch
+from .image import Plane
+from .model import Model
+from .prior import ACTIVATION_BITS, SYMBOL_LIMIT, WEIGHT_BITS
+from .tiles import LATENT, WINDOW, Box, grid, latent_size, windows
+
+TILE_BATCH = 8  # tiles that pass the prior together
+
+Part = tuple[Symbols, Indices]  # what is coded at once: a tile's hyper-latents, or one context step of it
+
+
+def analyse(m: Model, pixels: Plane, quality: int) -> Tensor:
+    """Latents y ``[h, w, N]`` of pixels ``[H, W, 1 or 3]``, window by window."""
+    height, width = (latent_size(n) for n in pixels.shape[:2])
+    y = torch.empty(height, width, m.design.latents, device=m.device)
+    for core, outer in windows(height, width, m.analysis.halo):
+        part = outer.scaled(LATENT)
+        x = pixels[part.rows, part.columns]
+        # the last row and column are repeated up to a whole number of latents
+        x = np.pad(x, ((0, part.height - x.shape[0]), (0, part.width - x.shape[1]), (0, 0)), "edge")
+        tensor = torch.from_numpy(x).to(m.device)[None] / 255
+        latents = m.analysis(tensor.expand(-1, -1, -1, 3), m.analysis_rate[quality])
+        inner = core.within(outer)
+        y[core.rows, core.columns] = latents[0, inner.rows, inner.columns]
+    return y
+
+
+def symbols(m: Model, y: Tensor, quality: int, tile_size: int) -> list[list[Part]]:
+    """The parts of every tile in raster order, each hyper-latents first and then step by step."""
+    boxes = grid(y.shape[0], y.shape[1], tile_size // LATENT)
+    tiles: list[list[Part]] = [[] for _ in boxes]
+    for batch in _batches(boxes, [quality] * len(boxes)):
+        found = _quantise(m, torch.stack([y[boxes[i].rows, boxes[i].columns] for i in batch]), quality)
+        for row, i in enumerate(batch):
+            tiles[i] = [(part[row], indices[row]) for part, indices in found]
+    return tiles
+
+
+def _quantise(m: Model, y: Tensor, quality: int) -> list[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]]:
+    """Symbols and indices ``[B, n]`` of z and of each step, for tiles ``[B, h, w, N]`` of one shape."""
+    batch, height, width, _ = y.shape
+    padded = F.pad(y, (0, 0, 0, -width % 4, 0, -height % 4))
+    z = (m.hyper_analysis(padded) * m.hyper_gain[quality]).round().clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
+    z[..., torch.from_numpy(m.hyper_index[quality] == 0).to(z.device)] = 0
+    found = [(_integers(z).reshape(batch, -1), np.tile(m.hyper_index[quality], (batch, z.shape[1] * z.shape[2])))]
+    # what is quantised, in the units of the prior's means
+    target = y.double() * m.prior.tensors["gain"][quality] * 0.5 ** (WEIGHT_BITS - ACTIVATION_BITS)
+
+    def answer(step: int, mean: Tensor, index: Tensor) -> Tensor:
+        chosen: Tensor = (m.prior.arrange(step, target) - mean).mul(0.5**ACTIVATION_BITS).round()
+        chosen = chosen.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT) * (index > 0)
+        found.append((_integers(chosen), index.byte().cpu().numpy()))
+        return chosen
+
+    m.prior.decode(z.double(), torch.full((batch,), quality, device=m.device), height, width, answer)
+    return found
+
+
+def code(m: Model, parts: Sequence[Part], quality: int) -> Tile:
+    """Entropy-code one tile."""
+    return Tile(quality, crc32(b"".join(_bytes(part) for part, _ in parts)), m.coder.encode(parts))
+
+
+def decode(m: Model, header: Header, tiles: Sequence[Tile]) -> Tensor:
+    """Latents ŷ ``[h, w, N]`` of a file's tiles: float32 that holds exact integers in units of 2^-8.
+
+    Raises `Corrupt`, of which `SymbolMismatch`.
+    """
+    height, width = latent_size(header.height), latent_size(header.width)
+    boxes = grid(height, width, header.tile_size // LATENT)
+    plane = torch.empty(height, width, m.design.latents, device=m.device)
+    for batch in _batches(boxes, [tile.quality for tile in tiles]):
+        latents = _decode_batch(m, [tiles[i] for i in batch], boxes[batch[0]])
+        for row, i in enumerate(batch):
+            plane[boxes[i].rows, boxes[i].columns] = latents[row]
+    return plane
+
+
+def _decode_batch(m: Model, tiles: Sequence[Tile], box: Box) -> Tensor:
+    """ŷ ``[B, h, w, N]`` of tiles that share the shape of ``box`` and their quality."""
+    quality = tiles[0].quality
+    decoders = [m.coder.decoder(tile.words) for tile in tiles]
+    checks = [0] * len(tiles)
+
+    def next_part(indices: npt.NDArray[np.uint8]) -> Symbols:
+        part: Symbols = np.stack([decoder.decode(row) for decoder, row in zip(decoders, indices, strict=True)])
+        if np.abs(part).max() > SYMBOL_LIMIT:
+            raise Corrupt(f"a symbol beyond ±{SYMBOL_LIMIT}")
+        for i, row in enumerate(part):
+            checks[i] = crc32(_bytes(row), checks[i])
+        return part
+
+    def answer(step: int, mean: Tensor, index: Tensor) -> Tensor:
+        return m.prior.number(next_part(index.byte().cpu().numpy()))  # type: ignore[no-any-return]
+
+    h, w = -(-box.height // 4), -(-box.width // 4)
+    z = next_part(np.tile(m.hyper_index[quality], (len(tiles), h * w))).reshape(len(tiles), h, w, -1)
+    qualities = torch.full((len(tiles),), quality, device=m.device)
+    latents: Tensor = m.prior.decode(m.prior.number(z), qualities, box.height, box.width, answer)
+    for tile, decoder, check in zip(tiles, decoders, checks, strict=True):
+        decoder.finish()
+        if tile.symbol_crc != check:
+            raise SymbolMismatch("the decoded symbols are not those that were encoded")
+    return latents
+
+
+def synthesise(m: Model, latents: Tensor, header: Header, tiles: Sequence[Tile], window: int = WINDOW) -> Plane:
+    """Pixels ``[H, W, 1 or 3]`` of latents ``[h, w, N]`` in units of 2^-8, by windows of ``window`` latents a side."""
+    height, width, _ = latents.shape
+    qualities = torch.empty(height, width, dtype=torch.long, device=m.device)
+    for box, tile in zip(grid(height, width, header.tile_size // LATENT), tiles, strict=True):
+        qualities[box.rows, box.columns] = tile.quality
+    gray = header.mode.startswith("L")
+    pixels = np.empty((header.height, header.width, 1 if gray else 3), np.uint8)
+    for core, outer in windows(height, width, m.synthesis.halo, window):
+        quality = qualities[outer.rows, outer.columns]
+        if quality.min() == quality.max():
+            rate = m.synthesis_rate[quality[0, 0]]
+        else:
+            rate = m.synthesis_rate[quality.repeat_interleave(2, 0).repeat_interleave(2, 1)]  # [2h, 2w, C]
+        x = m.synthesis(latents[None, outer.rows, outer.columns] * 0.5**ACTIVATION_BITS, rate)[0]
+        inner, place = core.within(outer).scaled(LATENT), core.scaled(LATENT)
+        x = x[inner.rows, inner.columns]
+        if gray:
+            x = x.mean(2, keepdim=True)
+        part = (x.clamp(0, 1) * 255).round().byte().cpu().numpy()
+        target = pixels[place.rows, place.columns]  # the picture may end within a latent
+        target[:] = part[: target.shape[0], : target.shape[1]]
+    return pixels
+
+
+def _batches(boxes: list[Box], qualities: list[int]) -> Iterator[list[int]]:
+    """Places of tiles of one shape and quality, at most `TILE_BATCH` together."""
+    kinds: dict[tuple[int, int, int], list[int]] = {}
+    for i, (box, quality) in enumerate(zip(boxes, qualities, strict=True)):
+        kinds.setdefault((box.height, box.width, quality), []).append(i)
+    for places in kinds.values():
+        for start in range(0, len(places), TILE_BATCH):
+            yield places[start : start + TILE_BATCH]
+
+
+def _bytes(part: Symbols) -> bytes:
+    """What the CRC-32 of the symbols covers."""
+    return part.astype("<i2").tobytes()
+
+
+def _integers(x: Tensor) -> npt.NDArray[np.int16]:
+    return x.to("cpu", torch.int16).numpy()

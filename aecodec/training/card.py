@@ -1,0 +1,53 @@
+"""The model card: what was trained, on what, for how long, and what came out."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from ..codec import Codec
+from .data import find_images
+from .export import export, load_network
+from .measure import fixed_point_cost, measure, parameters
+from .network import LAMBDA_MAX, LAMBDA_MIN
+
+FIT_IMAGES = 400  # of the training images: enough symbols for every table
+
+
+def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path) -> None:
+    """Write the weights file ``out`` and, beside it, its card. Raises ValueError for a folder without images."""
+    files, valid_files = find_images(data, 64)[0], find_images([valid], 64)[0]
+    if not files or not valid_files:
+        raise ValueError("no images to fit the tables on or to measure with")
+    network, state = load_network(checkpoint)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    identity = export(network, out, files[:: -(-len(files) // FIT_IMAGES)])
+    codec = Codec(device="cpu", weights=out)
+    points = measure(codec, valid_files)
+    rows = zip(points["quality"], points["bpp"], points["psnr"], points["disk_over_estimate"], strict=True)
+    table = "\n".join(f"| {q} | {bpp:.3f} | {psnr:.2f} | {ratio:.4f} |" for q, bpp, psnr, ratio in rows)
+    parts = ("analysis", "hyper_analysis", "prior", "synthesis")
+    sizes = ", ".join(f"{part} {parameters(getattr(network, part)):,}" for part in parts)
+    text = f"""# Model card: {out.stem}
+
+| | |
+|---|---|
+| model id | `{identity}` |
+| design | {", ".join(f"{k} {v}" for k, v in asdict(network.design).items())} |
+| parameters | {sizes} |
+| objective | bpp + λ·255²·MSE on RGB, λ from {LAMBDA_MIN} to {LAMBDA_MAX} as quality goes from 0 to 100 |
+| training | {state["step"]:,} steps in {state["seconds"] / 3600:.2f} hours; {_recipe(state["recipe"])} |
+| training data | {len(files)} images |
+| fixed-point prior | {fixed_point_cost(network, codec, valid_files):.5f} times the rate of the float prior |
+
+Measured on the {len(valid_files)} validation images, none of them used for training; real files, decoded 8-bit RGB,
+means over images:
+
+| quality | bpp | PSNR (dB) | bits on disk / bits estimated |
+|---|---|---|---|
+{table}
+"""
+    out.with_suffix(".md").write_text(text)
+    print(f"{out}: model {identity}")
+
+
+def _recipe(recipe: dict[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in recipe.items())

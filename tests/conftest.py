@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from aecodec import Codec
+from aecodec.image import Plane
+
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.aec"))
+
+
+@pytest.fixture(scope="session")
+def codec() -> Codec:
+    return Codec(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def photo() -> Plane:
+    """A photograph, ``[512, 512, 3]``."""
+    return np.asarray(data.astronaut())
+
+
+@pytest.fixture(scope="session")
+def small(photo: Plane) -> Plane:
+    """A crop of it whose sides are no multiples of anything, ``[70, 90, 3]``."""
+    return np.ascontiguousarray(photo[30:100, 180:270])
+
+
+@pytest.fixture(scope="session")
+def small_image(small: Plane) -> Image.Image:
+    return Image.fromarray(small)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> int:
+    """Runs a test with one and with two threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    request.addfinalizer(lambda: torch.set_num_threads(before))
+    return int(request.param)
+
+
+def psnr(a: Plane, b: Plane) -> float:
+    return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))

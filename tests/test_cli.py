@@ -1,0 +1,230 @@
+"""The command line as a user meets it: in processes of its own where that matters, else in this one."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from aecodec import Codec, container
+from aecodec.cli import app
+from aecodec.container import Container, Tile
+
+from .make_golden import FOLDER
+
+
+def run(*arguments: object, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)
+
+
+def program(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def png(tmp_path: Path, small_image: Image.Image) -> Path:
+    path = tmp_path / "photo.png"
+    small_image.save(path)
+    return path
+
+
+def left(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_there_and_back(png: Path) -> None:
+    result = run("compress", png)
+    assert result.exit_code == 0
+    assert "bpp" in result.stderr
+    png.unlink()
+    assert run("decompress", png.with_suffix(".aec")).exit_code == 0
+    with Image.open(png) as image:
+        assert image.size == (90, 70)
+    assert left(png.parent) == {"photo.png", "photo.aec"}
+
+
+def test_quality_and_output(png: Path) -> None:
+    small, large = png.parent / "new" / "small.aec", png.parent / "large.aec"
+    assert run("compress", png, "-o", small, "-q", 0).exit_code == 0
+    assert run("compress", png, "-o", large, "-q", 100, "--device", "cpu").exit_code == 0
+    assert small.stat().st_size < large.stat().st_size / 3
+
+
+def test_formats_by_suffix(png: Path) -> None:
+    run("compress", png)
+    for suffix, name in ((".jpg", "JPEG"), (".webp", "WEBP"), (".tif", "TIFF")):
+        target = png.with_suffix(suffix)
+        assert run("decompress", png.with_suffix(".aec"), "-o", target).exit_code == 0
+        with Image.open(target) as image:
+            assert image.format == name
+
+
+def test_standard_streams(png: Path) -> None:
+    coded = run("compress", "-", "-o", "-", stdin=png.read_bytes())
+    assert coded.exit_code == 0
+    decoded = run("decompress", "-", stdin=coded.stdout_bytes)
+    with Image.open(io.BytesIO(decoded.stdout_bytes)) as image:
+        assert image.size == (90, 70)
+
+
+def test_folders_keep_their_tree(tmp_path: Path, small_image: Image.Image) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    small_image.save(tmp_path / "in" / "a.png")
+    small_image.save(tmp_path / "in" / "deep" / "b.jpg")
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
+    assert run("compress", tmp_path / "in").exit_code == 2
+    assert run("compress", "-r", tmp_path / "in", "-o", tmp_path / "out").exit_code == 0
+    assert left(tmp_path / "out") == {"a.aec", "deep/b.aec"}
+    assert run("decompress", "-r", tmp_path / "out", "-o", tmp_path / "back").exit_code == 0
+    assert left(tmp_path / "back") == {"a.png", "deep/b.png"}
+    assert run("verify", "-r", tmp_path / "out").exit_code == 0
+
+
+def test_existing_files(png: Path) -> None:
+    target = png.with_suffix(".aec")
+    target.write_bytes(b"mine")
+    assert run("compress", png).exit_code == 1
+    assert run("compress", png, "--skip-existing").exit_code == 0
+    assert target.read_bytes() == b"mine"
+    assert run("compress", png, "--overwrite").exit_code == 0
+    assert target.read_bytes() != b"mine"
+
+
+def test_two_sources_for_one_target(tmp_path: Path, small_image: Image.Image) -> None:
+    for name in ("a.png", "a.jpg"):
+        small_image.save(tmp_path / name)
+    result = run("compress", tmp_path / "a.png", tmp_path / "a.jpg")
+    assert result.exit_code == 2
+    assert "both become" in result.stderr
+
+
+def test_some_fail_and_the_rest_goes_on(png: Path) -> None:
+    bad = png.parent / "bad.png"
+    bad.write_bytes(b"\x89PNG but no more")
+    result = run("compress", bad, png)
+    assert result.exit_code == 1
+    assert str(bad) in result.stderr
+    assert left(png.parent) == {"photo.png", "bad.png", "photo.aec"}
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"", 3),
+        (b"GIF89a", 3),
+        ((FOLDER / "rgb.aec").read_bytes()[:-9], 3),
+        ((FOLDER / "rgb.aec").read_bytes().replace(b"TILE", b"TILF"), 3),
+        ((FOLDER / "rgb.aec").read_bytes()[:7] + b"\x09" + (FOLDER / "rgb.aec").read_bytes()[8:], 4),
+    ],
+)
+def test_bad_files(tmp_path: Path, content: bytes, code: int) -> None:
+    path = tmp_path / "bad.aec"
+    path.write_bytes(content)
+    for command in ("decompress", "verify", "info"):
+        result = run(command, path)
+        assert result.exit_code == code, command
+        assert str(path) in result.stderr
+        assert "Traceback" not in result.stderr
+    assert left(tmp_path) == {"bad.aec"}
+
+
+def test_a_foreign_model(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.aec"
+    header = container.Header(b"unknown!", 16, 16, "RGB", 50)
+    path.write_bytes(container.write(Container(header, [Tile(50, 0, b"")])))
+    assert run("decompress", path).exit_code == 4
+    assert run("info", path).exit_code == 0  # what the header says can still be told
+
+
+@pytest.mark.parametrize("content", [b"", b"no image at all", b"\xff\xd8\xff\xe0 JPEG cut short"])
+def test_bad_images(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(content)
+    result = run("compress", path)
+    assert result.exit_code == 1
+    assert str(path) in result.stderr
+    assert left(tmp_path) == {"bad.jpg"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compress"],
+        ["compress", "a.png", "-q", "101"],
+        ["compress", "a.png", "--device", "tpu"],
+        ["compress", "-", "b.png"],
+        ["compress", "a.png", "b.png", "-o", "-"],
+        ["decompress", "a.aec", "-o", "b.xyz"],
+        ["unknown"],
+    ],
+)
+def test_wrong_usage(arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    result = run("compress", tmp_path / "none.png")
+    assert result.exit_code == 1
+    assert "none.png: No such file" in result.stderr
+
+
+def test_transparency_into_jpeg_is_refused(tmp_path: Path) -> None:
+    result = run("decompress", FOLDER / "alpha.aec", "-o", tmp_path / "a.jpg")
+    assert result.exit_code == 1
+    assert "transparency" in result.stderr
+    assert left(tmp_path) == set()
+
+
+def test_a_target_that_cannot_be_written(png: Path) -> None:
+    """A file stands where a folder would have to be."""
+    (png.parent / "wall").write_bytes(b"")
+    result = run("compress", png, "-o", png.parent / "wall" / "a.aec")
+    assert result.exit_code == 1
+    assert left(png.parent) == {"photo.png", "wall"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written(png: Path) -> None:
+    png.parent.chmod(0o500)
+    try:
+        assert run("compress", png).exit_code == 1
+    finally:
+        png.parent.chmod(0o700)
+
+
+def test_info(codec: Codec, tmp_path: Path) -> None:
+    result = run("info", FOLDER / "two_tiles.aec", "--json")
+    found = json.loads(result.stdout)
+    assert (found["width"], found["height"], found["mode"], found["quality"]) == (552, 10, "RGB", 20)
+    assert (found["tiles"], found["weights"]) == (2, "base")
+    assert found["model"] == codec.model.id.hex()
+    assert "552" in run("info", FOLDER / "two_tiles.aec").stdout
+
+
+def test_start_up_imports_neither_torch_nor_pillow() -> None:
+    listing = "import sys; print(sorted({'torch', 'PIL', 'numpy'} & set(sys.modules)))"
+    assert program(f"import aecodec; {listing}") == "[]\n"
+    golden = FOLDER / "gray.aec"
+    for arguments in (["--help"], ["info", str(golden)]):
+        code = (
+            "import sys\nfrom aecodec.cli import app\n"
+            f"sys.argv = ['aecodec', *{arguments}]\n"
+            "try:\n    app()\nexcept SystemExit:\n    pass\n"
+            "print('torch' in sys.modules)"
+        )
+        assert program(code).endswith("False\n")
+
+
+def test_version() -> None:
+    assert run("--version").stdout.strip() == __import__("aecodec").__version__
+
+
+def test_messages_name_what_was_converted(tmp_path: Path) -> None:
+    Image.fromarray(np.full((5, 5), 60000, np.uint16)).save(tmp_path / "deep.png")
+    assert "16 bits" in run("compress", tmp_path / "deep.png").stderr

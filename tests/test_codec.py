@@ -1,0 +1,183 @@
+"""The codec end to end: sizes, kinds of pictures, windows, threads, devices."""
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import aecodec
+from aecodec import Codec, coding, container, errors
+from aecodec.container import Container, Tile
+from aecodec.image import Plane
+
+from .conftest import psnr
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 70), (70, 1), (16, 16), (17, 15), (64, 64), (513, 40), (33, 1030)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sizes(codec: Codec, photo: Plane, size: tuple[int, int], channels: int) -> None:
+    picture = np.resize(photo, (*size, 3))[:, :, :channels]
+    decoded = codec.decompress(codec.compress(picture, 70), "numpy")
+    assert decoded.shape == picture.shape
+
+
+def test_quality_is_monotonic(codec: Codec, photo: Plane) -> None:
+    files = [codec.compress(photo, quality) for quality in (0, 20, 40, 60, 80, 100)]
+    distortion = [psnr(codec.decompress(data, "numpy"), photo) for data in files]
+    assert [len(data) for data in files] == sorted(len(data) for data in files)
+    assert distortion == sorted(distortion)
+    assert distortion[0] > 20
+    assert distortion[-1] > 38
+
+
+def test_the_rate_is_what_the_tables_say(codec: Codec, photo: Plane) -> None:
+    y = coding.analyse(codec.model, photo, 50)
+    estimated = sum(codec.model.coder.bits(*p) for parts in coding.symbols(codec.model, y, 50, 512) for p in parts)
+    assert 8 * len(codec.compress(photo, 50)) < 1.01 * estimated
+
+
+def test_gray_stays_gray(codec: Codec, photo: Plane) -> None:
+    gray = photo[:, :, 1]
+    data = codec.compress(Image.fromarray(gray), 60)
+    decoded = codec.decompress(data)
+    assert decoded.mode == "L"
+    assert psnr(np.asarray(decoded), gray) > 30
+
+
+def test_kinds_of_input_give_the_same_file(codec: Codec, small: Plane, small_image: Image.Image) -> None:
+    tensor = torch.from_numpy(small).permute(2, 0, 1)
+    files = {codec.compress(x, 40) for x in (small, small_image, tensor, tensor / 255)}
+    assert len(files) == 1
+
+
+def test_kinds_of_output_give_the_same_picture(codec: Codec, small: Plane) -> None:
+    data = codec.compress(small, 40)
+    array = codec.decompress(data, "numpy")
+    tensor = codec.decompress(data, "torch")
+    assert tensor.dtype == torch.uint8
+    np.testing.assert_array_equal(array, np.asarray(codec.decompress(data)))
+    np.testing.assert_array_equal(array, tensor.permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("window", [1, 3, 7, 32])
+def test_windows_do_not_show(codec: Codec, photo: Plane, window: int) -> None:
+    data = container.read(codec.compress(photo[:300, :413], 80))
+    latents = coding.decode(codec.model, data.header, data.tiles)
+    whole = coding.synthesise(codec.model, latents, data.header, data.tiles)
+    parts = coding.synthesise(codec.model, latents, data.header, data.tiles, window)
+    assert np.abs(whole.astype(int) - parts).max() <= 1
+
+
+def test_tiles_may_differ_in_quality(codec: Codec, photo: Plane) -> None:
+    picture = np.hstack((photo, photo[:, :200]))
+    low, high = (container.read(codec.compress(picture, quality)) for quality in (10, 90))
+    mixed = Container(low.header, [low.tiles[0], high.tiles[1]])
+    decoded = codec.decompress(container.write(mixed), "numpy")
+    assert psnr(decoded[:, 530:], picture[:, 530:]) > psnr(decoded[:, :500], picture[:, :500]) + 5
+
+
+def test_smaller_tiles_decode(codec: Codec, photo: Plane) -> None:
+    """Encoders may choose the tile size; decoders take it from the header."""
+    picture = photo[:200, :150]
+    y = coding.analyse(codec.model, picture, 50)
+    tiles = [coding.code(codec.model, parts, 50) for parts in coding.symbols(codec.model, y, 50, 64)]
+    header = container.Header(codec.model.id, 150, 200, "RGB", 50, 64)
+    assert len(tiles) == header.tile_count == 12
+    assert psnr(codec.decompress(container.write(Container(header, tiles)), "numpy"), picture) > 25
+
+
+def test_many_is_the_same_as_one_by_one(codec: Codec, photo: Plane) -> None:
+    pictures = [photo[: 40 + i, : 90 - i] for i in range(7)]
+    assert list(codec.compress_many(pictures, 30)) == [codec.compress(p, 30) for p in pictures]
+
+
+def test_many_raises_for_the_bad_one(codec: Codec, small: Plane) -> None:
+    results = codec.compress_many([small, "no picture", small])
+    with pytest.raises(TypeError):
+        list(results)
+
+
+def test_threads_share_a_codec(codec: Codec, photo: Plane) -> None:
+    pictures = [photo[i : i + 60, :80] for i in range(16)]
+    with ThreadPoolExecutor(4) as pool:
+        files = list(pool.map(codec.compress, pictures))
+        decoded = list(pool.map(lambda data: codec.decompress(data, "numpy"), files))
+    for picture, data, pixels in zip(pictures, files, decoded, strict=True):
+        assert data == codec.compress(picture)
+        np.testing.assert_array_equal(pixels, codec.decompress(data, "numpy"))
+
+
+def test_pickles(codec: Codec, small: Plane) -> None:
+    again = pickle.loads(pickle.dumps(codec))
+    assert again.compress(small, 20) == codec.compress(small, 20)
+
+
+def test_module_level_functions(small: Plane) -> None:
+    data = aecodec.compress(small, 30, device="cpu")
+    assert aecodec.decompress(data, "numpy", device="cpu").shape == small.shape
+
+
+def test_a_model_that_is_not_there(codec: Codec, small: Plane) -> None:
+    parsed = container.read(codec.compress(small))
+    foreign = replace(parsed, header=replace(parsed.header, model=b"unknown!"))
+    with pytest.raises(errors.UnknownModel, match=b"unknown!".hex()):
+        codec.decompress(container.write(foreign))
+
+
+def test_pixel_limit_holds_both_ways(codec: Codec, small: Plane) -> None:
+    strict = Codec(device="cpu", max_pixels=1000)
+    with pytest.raises(errors.LimitExceeded):
+        strict.compress(small)
+    with pytest.raises(errors.LimitExceeded):
+        strict.decompress(codec.compress(small))
+
+
+def test_symbols_beyond_the_limit_are_refused(codec: Codec) -> None:
+    """Escapes can say more than the format allows."""
+    m = codec.model
+    index = m.hyper_index[50]
+    channel = int(np.flatnonzero(index)[0])
+    z = np.zeros(len(index), np.int16)
+    z[channel] = 10000
+    words = m.coder.encode([(z, index)])
+    header = container.Header(m.id, 16, 16, "RGB", 50)
+    with pytest.raises(errors.Corrupt, match="beyond"):
+        codec.decompress(container.write(Container(header, [Tile(50, 0, words)])))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((4, 4), float), np.zeros((4, 4, 5), np.uint8), np.zeros((0, 4, 3), np.uint8), torch.zeros(4, 4), "x.png"],
+)
+def test_no_picture(codec: Codec, picture: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        codec.compress(picture)
+
+
+@pytest.mark.parametrize("quality", [-1, 101])
+def test_quality_out_of_range(codec: Codec, small: Plane, quality: int) -> None:
+    with pytest.raises(ValueError, match="quality"):
+        codec.compress(small, quality)
+
+
+def test_wrong_arguments(codec: Codec) -> None:
+    with pytest.raises(ValueError, match="device"):
+        Codec(device="tpu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="weights"):
+        Codec(weights="nothing")
+    with pytest.raises(ValueError, match="output"):
+        codec.decompress(b"", "jpeg")  # type: ignore[call-overload]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_gpu_and_cpu_agree(codec: Codec, photo: Plane) -> None:
+    gpu = Codec(device="cuda")
+    for source in (codec, gpu):
+        data = source.compress(photo, 60)
+        a, b = (c.decompress(data, "numpy").astype(int) for c in (codec, gpu))
+        assert np.abs(a - b).max() <= 1

@@ -1,0 +1,100 @@
+"""Golden files: the same symbols by the package and by the reference decoder, and the same pictures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aecodec import AecError, Codec, coding, container, errors, registry
+from aecodec.container import Tile
+
+from .conftest import GOLDEN
+from .make_golden import FOLDER, digest, pictures
+from .reference import Reference
+
+by_name = pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+
+
+@pytest.fixture(scope="module")
+def reference(codec: Codec) -> Reference:
+    return Reference(registry.find(codec.model.id))
+
+
+def test_all_are_there() -> None:
+    assert [path.stem for path in GOLDEN] == sorted(pictures())
+
+
+@by_name
+def test_picture(codec: Codec, path: Path, threads: int) -> None:
+    decoded = codec.decompress(path.read_bytes())
+    with Image.open(path.with_suffix(".png")) as kept:
+        assert decoded.mode == kept.mode
+        np.testing.assert_allclose(np.asarray(decoded, int), np.asarray(kept, int), atol=1)
+
+
+@by_name
+def test_symbols_of_the_reference_decoder(codec: Codec, reference: Reference, path: Path) -> None:
+    """The reference decodes the symbols of record, and its latents are the package's."""
+    data = path.read_bytes()
+    tiles = reference.decode(data)
+    assert digest(tiles) == json.loads((FOLDER / "symbols.json").read_text())[path.stem]
+    parsed = container.read(data)
+    latents = coding.decode(codec.model, parsed.header, parsed.tiles).numpy()
+    rows = [np.concatenate([np.array(tile.latents) for tile in tiles], 1)]  # golden files have one row of tiles
+    np.testing.assert_array_equal(latents, np.concatenate(rows))
+
+
+def test_escapes_occur(reference: Reference) -> None:
+    (tile,) = reference.decode((FOLDER / "escapes.aec").read_bytes())
+    supports = reference.weights["coder.supports"]
+    assert any(
+        abs(symbol) > supports[index]
+        for part, indices in zip(tile.parts[1:], tile.indices, strict=True)
+        for symbol, index in zip(part, indices, strict=True)
+    )
+
+
+def test_every_prefix_is_refused(codec: Codec) -> None:
+    data = (FOLDER / "alpha.aec").read_bytes()
+    for end in range(len(data)):
+        with pytest.raises(AecError):
+            codec.decompress(data[:end])
+
+
+def test_every_flipped_byte_is_refused(codec: Codec) -> None:
+    data = (FOLDER / "metadata.aec").read_bytes()
+    for position in range(len(data)):
+        flipped = bytearray(data)
+        flipped[position] ^= 0xFF
+        with pytest.raises(AecError):
+            codec.decompress(bytes(flipped))
+
+
+@by_name
+def test_wrong_words_behind_right_checksums_are_refused(codec: Codec, path: Path) -> None:
+    """What the CRC-32 of a chunk cannot see, that of the symbols does."""
+    parsed = container.read(path.read_bytes())
+    tile = parsed.tiles[0]
+    attacks = [b"", tile.words + b"\1\0\0\0", tile.words[:-4], bytes(reversed(tile.words)), bytes(len(tile.words))]
+    for position in range(0, len(tile.words), max(1, len(tile.words) // 10)):
+        flipped = bytearray(tile.words)
+        flipped[position] ^= 0x10
+        attacks.append(bytes(flipped))
+    for words in attacks:
+        bad = container.write(
+            container.Container(
+                parsed.header, [Tile(tile.quality, tile.symbol_crc, words), *parsed.tiles[1:]], alpha=parsed.alpha
+            )
+        )
+        with pytest.raises(errors.Corrupt):
+            codec.decompress(bad)
+
+
+def test_a_wrong_symbol_crc_is_named(codec: Codec) -> None:
+    parsed = container.read((FOLDER / "rgb.aec").read_bytes())
+    tile = parsed.tiles[0]
+    bad = container.Container(parsed.header, [Tile(tile.quality, tile.symbol_crc ^ 1, tile.words)])
+    with pytest.raises(errors.SymbolMismatch):
+        codec.verify(container.write(bad))

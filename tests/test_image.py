@@ -1,0 +1,152 @@
+"""Pictures in and out: every mode of Pillow's, alpha, metadata."""
+
+import io
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from aecodec import Codec
+from aecodec.errors import Corrupt
+from aecodec.image import Plane, decode_alpha, encode_alpha, from_any, to_any
+
+from .conftest import psnr
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def reopened(image: Image.Image, name: str, **options: Any) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, name, **options)
+    return Image.open(buffer)
+
+
+@pytest.mark.parametrize(
+    ("mode", "coded", "noted"),
+    [
+        ("1", "L", False),
+        ("L", "L", False),
+        ("LA", "LA", False),
+        ("P", "RGB", False),
+        ("RGB", "RGB", False),
+        ("RGBA", "RGBA", False),
+        ("RGBX", "RGB", False),
+        ("CMYK", "RGB", True),
+        ("YCbCr", "RGB", True),
+        ("HSV", "RGB", True),
+        ("LAB", "RGB", True),
+    ],
+)
+def test_modes(small_image: Image.Image, mode: str, coded: str, noted: bool) -> None:
+    # Pillow converts to LAB by profiles only
+    picture = from_any(Image.new("LAB", small_image.size) if mode == "LAB" else small_image.convert(mode))
+    assert picture.mode == coded
+    assert bool(picture.notes) == noted
+
+
+def test_sixteen_bits_are_reduced() -> None:
+    values = np.array([[0, 128, 65535], [257, 32896, 65407]], np.uint16)
+    picture = from_any(Image.fromarray(values))
+    assert picture.pixels[:, :, 0].tolist() == [[0, 0, 255], [1, 128, 255]]
+    assert "16 bits" in picture.notes[0]
+
+
+def test_floats_are_refused() -> None:
+    with pytest.raises(ValueError, match="floating"):
+        from_any(Image.new("F", (3, 3)))
+
+
+def test_palette_with_transparency(small_image: Image.Image) -> None:
+    image = small_image.quantize(16)
+    picture = from_any(reopened(image, "PNG", transparency=3))
+    assert picture.mode == "RGBA"
+    assert picture.alpha is not None
+    np.testing.assert_array_equal(picture.alpha == 0, np.asarray(image) == 3)
+
+
+def test_cmyk_by_its_profile(small_image: Image.Image) -> None:
+    """A profile that is not for CMYK cannot be used: plain conversion, and the profile is not kept."""
+    image = small_image.convert("CMYK")
+    image.info["icc_profile"] = SRGB
+    picture = from_any(image)
+    assert "without a profile" in picture.notes[0]
+    assert "icc" not in picture.metadata
+
+
+def test_first_frame_of_an_animation(small_image: Image.Image) -> None:
+    image = reopened(small_image, "GIF", save_all=True, append_images=[small_image.rotate(90)])
+    assert "first of 2 frames" in from_any(image).notes
+
+
+def test_metadata_survives(codec: Codec, small_image: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = reopened(small_image, "JPEG", exif=exif, icc_profile=SRGB, xmp=b"<x:xmpmeta/>")
+    decoded = codec.decompress(codec.compress(image))
+    assert decoded.size == image.size  # the orientation is kept, not applied
+    assert decoded.getexif()[0x0112] == 6
+    assert decoded.info["icc_profile"] == SRGB
+    assert decoded.info["xmp"] == b"<x:xmpmeta/>"
+
+
+def test_orientation_of_tiff(small_image: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    picture = from_any(reopened(small_image, "TIFF", exif=exif))
+    assert to_any(picture, "pil").getexif()[0x0112] == 8
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_is_lossless(codec: Codec, small_image: Image.Image, mode: str) -> None:
+    image = small_image.convert(mode)
+    alpha = Image.radial_gradient("L").resize(image.size)
+    image.putalpha(alpha)
+    decoded = codec.decompress(codec.compress(image, 10))
+    assert decoded.mode == mode
+    np.testing.assert_array_equal(np.asarray(decoded.getchannel("A")), np.asarray(alpha))
+
+
+def test_hidden_colour_costs_nothing(codec: Codec, photo: Plane) -> None:
+    """Noise under alpha 0 is not coded, and what is seen is no worse for it."""
+    rows, columns = np.mgrid[:256, :256]
+    alpha = (((rows - 128) ** 2 + (columns - 128) ** 2 < 3000) * 255).astype(np.uint8)
+    seen = photo[50:306, 100:356]
+    noise = np.random.default_rng(0).integers(0, 256, seen.shape).astype(np.uint8)
+    noisy = np.where(alpha[:, :, None] > 0, seen, noise)
+    noisy_file = codec.compress(np.dstack((noisy, alpha)), 60)
+    plain_file = codec.compress(np.dstack((seen, alpha)), 60)
+    assert len(noisy_file) == len(plain_file)
+    assert len(noisy_file) < 0.5 * len(codec.compress(seen, 60))
+    decoded = codec.decompress(noisy_file, "numpy")
+    assert psnr(decoded[alpha > 0][:, :3], seen[alpha > 0]) > 30
+
+
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_uniform_alpha(codec: Codec, small: Plane, alpha: int) -> None:
+    picture = np.dstack((small, np.full(small.shape[:2], alpha, np.uint8)))
+    decoded = codec.decompress(codec.compress(picture), "numpy")
+    assert (decoded[:, :, 3] == alpha).all()
+
+
+def test_alpha_plane_round_trip() -> None:
+    plane = np.random.default_rng(1).integers(0, 256, (13, 29)).astype(np.uint8)
+    np.testing.assert_array_equal(decode_alpha(encode_alpha(plane), 13, 29), plane)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"junk",
+        zlib.compress(bytes(11)),
+        zlib.compress(bytes(13)),
+        zlib.compress(bytes(10**7)),
+        zlib.compress(bytes(12))[:-1],
+        zlib.compress(bytes(12)) + b"x",
+    ],
+)
+def test_wrong_alpha_planes_are_refused(payload: bytes) -> None:
+    with pytest.raises(Corrupt):
+        decode_alpha(payload, 3, 4)
