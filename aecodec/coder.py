@@ -95,7 +95,7 @@ class Decoder:
         self._coder = coder
         self._ans: Any = _Ans(np.frombuffer(words, "<u4")[::-1].astype(np.uint32))
 
-    def decode(self, indices: Indices) -> Symbols:
+    def decode(self, indices: Indices) -> npt.NDArray[np.int32]:
         """The next part: its symbols, given their tables."""
         symbols = np.zeros(len(indices), np.int32)
         escapes: list[tuple[int, int]] = []

@@ -98,8 +98,8 @@ def _decode_batch(m: Model, tiles: Sequence[Tile], box: Box) -> Tensor:
     decoders = [m.coder.decoder(tile.words) for tile in tiles]
     checks = [0] * len(tiles)
 
-    def next_part(indices: npt.NDArray[np.uint8]) -> Symbols:
-        part: Symbols = np.stack([decoder.decode(row) for decoder, row in zip(decoders, indices, strict=True)])
+    def next_part(indices: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+        part = np.stack([decoder.decode(row) for decoder, row in zip(decoders, indices, strict=True)])
         if np.abs(part).max() > SYMBOL_LIMIT:
             raise Corrupt(f"a symbol beyond ±{SYMBOL_LIMIT}")
         for i, row in enumerate(part):

@@ -59,6 +59,8 @@ def train(folders: list[Path], out: Path, recipe: Recipe, valid: Path | None, re
     checkpoint = out / "checkpoint.pt"
     if resume:
         run.load(checkpoint)
+    elif checkpoint.exists():
+        raise ValueError(f"{checkpoint} exists: resume it, or choose another folder")
     else:
         run.start(Patches(files, 64, recipe.patch, recipe.seed + 1)[0])
     with (out / "log.jsonl").open("a") as log:

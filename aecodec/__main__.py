@@ -1,0 +1,5 @@
+"""``python -m aecodec``: the command line."""
+
+from .cli import app
+
+app()

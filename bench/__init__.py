@@ -1,0 +1,1 @@
+"""The bench: rate-distortion, speed, memory and multiply-accumulates, ours and the peers' in one run."""
