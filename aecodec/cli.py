@@ -58,12 +58,14 @@ def compress(
 
     def work(job: Any) -> str:
         data = files.read(job.source)
+        size = len(data)
         picture = files.open_picture(data, codec.max_pixels)
+        del data  # large pictures leave no room to spare
         coded = codec.compress(picture, quality)
         files.write(job.target, coded)
         height, width, _ = picture.pixels.shape
         notes = "".join(f"  ({note})" for note in picture.notes)
-        return f"{_size(len(data))} -> {_size(len(coded))}  {len(coded) * 8 / (width * height):.3f} bpp{notes}"
+        return f"{_size(size)} -> {_size(len(coded))}  {len(coded) * 8 / (width * height):.3f} bpp{notes}"
 
     _run(jobs, work, overwrite, skip_existing)
 

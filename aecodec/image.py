@@ -128,7 +128,7 @@ def _from_pil(image: Image.Image) -> Picture:
     target = ("L" if gray else "RGB") + ("A" if transparent else "")
     if image.mode not in (target, "1", "P", "PA", "La", "RGBa", "RGBX") and not transparent:
         notes.append(f"{image.mode} converted to {target}")
-    planes = np.asarray(image.convert(target))
+    planes = np.asarray(image if image.mode == target else image.convert(target))
     if planes.ndim == 2:
         planes = planes[:, :, None]
     alpha = planes[:, :, -1] if transparent else None

@@ -101,6 +101,16 @@ def macs() -> None:
 
 
 @app.command()
+def overhead(data: Annotated[Path, typer.Option(help="A folder of images.")]) -> None:
+    """Bits on disk over the bits that the model's tables estimate."""
+    from aecodec.training.measure import measure
+
+    found = measure(Codec(), sorted(data.glob("*.png")))
+    for quality, bpp, ratio in zip(found["quality"], found["bpp"], found["disk_over_estimate"], strict=True):
+        print(f"quality {quality:3}: {bpp:.3f} bpp on disk, {ratio:.4f} times the estimate")
+
+
+@app.command()
 def speed(data: Data = None, rounds: int = 15, threads: int = 2) -> None:
     """Time for a 768x512 image in a warm process, ours and the peers' in turns, and the start of the command line."""
     torch.set_num_threads(threads)
