@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from . import container, errors, registry
+from . import container, errors
 
 app = typer.Typer(
     name="aecodec",
@@ -23,7 +23,10 @@ app = typer.Typer(
 )
 
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; files do not depend on it.")]
-Out = Annotated[Path | None, typer.Option("-o", "--out", help="File or folder to write, or - for standard output.")]
+Out = Annotated[str | None, typer.Option("-o", "--out", help="File or folder to write, or - for standard output.")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="A weights file of your own, to use instead of the installed one.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 Skip = Annotated[bool, typer.Option("--skip-existing", help="Leave files that exist, without an error.")]
 Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Take the files in folders, and keep the tree.")]
@@ -46,6 +49,7 @@ def compress(
         container.DEFAULT_QUALITY
     ),
     device: Device = "auto",
+    weights: Weights = None,
     overwrite: Overwrite = False,
     skip_existing: Skip = False,
     recursive: Recursive = False,
@@ -54,7 +58,7 @@ def compress(
     from . import files
 
     jobs = _plan(images, out, recursive, files.IMAGE_SUFFIXES, ".aec")
-    codec = _codec(device)
+    codec = _codec(device, weights)
 
     def work(job: Any) -> str:
         data = files.read(job.source)
@@ -75,6 +79,7 @@ def decompress(
     paths: Annotated[list[Path], typer.Argument(metavar="FILES...", help=".aec files or folders, or -.")],
     out: Out = None,
     device: Device = "auto",
+    weights: Weights = None,
     overwrite: Overwrite = False,
     skip_existing: Skip = False,
     recursive: Recursive = False,
@@ -84,7 +89,7 @@ def decompress(
 
     jobs = _plan(paths, out, recursive, {".aec"}, ".png")
     formats = {job: _usage(files.image_format, job.target) for job in jobs}
-    codec = _codec(device)
+    codec = _codec(device, weights)
 
     def work(job: Any) -> str:
         data = files.read(job.source)
@@ -101,6 +106,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Print what a file holds, without decoding it."""
+    from . import registry
 
     def work() -> str:
         data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
@@ -133,26 +139,27 @@ def info(
 def verify(
     paths: Annotated[list[Path], typer.Argument(metavar="FILES...", help=".aec files or folders, or -.")],
     device: Device = "auto",
+    weights: Weights = None,
     recursive: Recursive = False,
 ) -> None:
     """Check files: every checksum and every symbol."""
     from . import files
 
-    jobs = _plan(paths, None, recursive, {".aec"}, "")
-    codec = _codec(device)
+    found = _usage(files.expand, paths, recursive, {".aec"})
+    codec = _codec(device, weights)
 
     def work(job: Any) -> str:
         h = codec.verify(files.read(job.source))
         return f"ok  {h.width}x{h.height} {h.mode}"
 
-    _run([files.Job(job.source, files.STANDARD) for job in jobs], work, True, False)
+    _run([files.Job(path, files.STANDARD) for path, _ in found], work)
 
 
 @app.command()
 def train(
     data: Annotated[list[Path], typer.Option("--data", help="Folders of images to learn from.", exists=True)],
     out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints and the log.")],
-    hours: Annotated[float, typer.Option("--hours", min=0, help="How long to train, in all.")] = 2.0,
+    hours: Annotated[float, typer.Option("--hours", min=1e-3, help="How long to train, in all.")] = 2.0,
     valid: Annotated[
         Path | None, typer.Option("--valid", help="Images to measure rate and distortion on.", exists=True)
     ] = None,
@@ -177,13 +184,13 @@ def export(
     _usage(card.export_with_card, checkpoint, out, data, valid)
 
 
-def _codec(device: Any) -> Any:
+def _codec(device: Any, weights: Path | None) -> Any:
     from .codec import Codec
 
-    return _usage(Codec, device)
+    return _usage(Codec, device, weights or "base")
 
 
-def _plan(sources: list[Path], out: Path | None, recursive: bool, inputs: set[str], suffix: str) -> Any:
+def _plan(sources: list[Path], out: str | None, recursive: bool, inputs: set[str], suffix: str) -> Any:
     from . import files
 
     return _usage(files.plan, sources, out, recursive, inputs, suffix)
@@ -198,11 +205,8 @@ def _usage(call: Callable[..., Any], *args: Any) -> Any:
         raise typer.Exit(2) from None
 
 
-def _run(jobs: list[Any], work: Callable[[Any], str], overwrite: bool, skip_existing: bool) -> None:
+def _run(jobs: list[Any], work: Callable[[Any], str], overwrite: bool = False, skip: bool = False) -> None:
     """Do every job, print a line for each, and exit with the code that sums them up."""
-    if not jobs:
-        print("aecodec: no files found", file=sys.stderr)
-        raise typer.Exit(2)
     failures = set()
     with _progress(len(jobs)) as show:
         for job in jobs:
@@ -211,7 +215,7 @@ def _run(jobs: list[Any], work: Callable[[Any], str], overwrite: bool, skip_exis
                 start = time.perf_counter()
                 to_file = str(job.target) != "-"
                 if to_file and not overwrite and job.target.exists():
-                    if skip_existing:
+                    if skip:
                         return f"{job.source}: skipped, {job.target} exists"
                     raise FileExistsError(f"{job.target} exists; add --overwrite or --skip-existing")
                 done = work(job)
@@ -229,8 +233,10 @@ def _attempt(name: str, work: Callable[[], str]) -> tuple[str, int]:
     """What ``work`` returns and 0, or why it failed and the exit code of that."""
     try:
         return work(), 0
-    except (errors.AecError, OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:  # RuntimeError: torch's word for GPU trouble
+        reason = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            name, reason = error.filename or name, error.strerror
         if isinstance(error, errors.Corrupt | errors.NotAec):
             code = 3
         else:

@@ -18,7 +18,6 @@ from .image import Kind, Picture, Plane
 if TYPE_CHECKING:
     from PIL import Image
 
-TILE = 512  # pixels per side
 IN_FLIGHT = 3  # images of `compress_many` between analysis and output
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -31,7 +30,7 @@ class Codec:
 
     Args:
         device: ``"auto"`` takes a GPU if there is one, else the CPU. Files do not depend on it.
-        weights: what to compress with: the name of installed weights, or the path of a weights file. Files of these
+        weights: what to compress with: the name of installed weights, or the `Path` of a weights file. Files of these
             and of all installed weights can be decompressed.
         max_pixels: pictures with more pixels are refused with `LimitExceeded`, before any work is done.
 
@@ -51,10 +50,11 @@ class Codec:
         name = "cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda"
         self.device = torch.device(name)
         self.max_pixels = max_pixels
-        path = weights if isinstance(weights, Path) else registry.folder() / f"{weights}.safetensors"
+        own = isinstance(weights, Path)
+        path = Path(weights) if own else registry.folder() / f"{weights}.safetensors"
         if not path.is_file():
             raise ValueError(f"no weights {str(weights)!r}")
-        self.model = model.load(path, self.device)
+        self.model = (model.load if own else model.load_installed)(path, self.device)
 
     def __reduce__(self) -> tuple[type["Codec"], tuple[Any, ...]]:
         return Codec, self._arguments
@@ -85,32 +85,34 @@ class Codec:
         with ThreadPoolExecutor(1) as pool:
             pending: deque[Future[bytes]] = deque()
             for picture in pictures:
-                prepared = self._prepare(picture)
-                pending.append(pool.submit(self._write, prepared, quality, self._symbols(prepared, quality)))
+                try:
+                    prepared = self._prepare(picture)
+                    pending.append(pool.submit(self._write, prepared, quality, self._symbols(prepared, quality)))
+                except Exception:
+                    while pending:  # what came before the bad one is still due
+                        yield pending.popleft().result()
+                    raise
                 if len(pending) == IN_FLIGHT:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
 
     def _prepare(self, picture: Any) -> Picture:
-        prepared = picture if isinstance(picture, Picture) else image.from_any(picture)
-        height, width, _ = prepared.pixels.shape
-        container.check_size(width, height, self.max_pixels)
-        return prepared
+        if isinstance(picture, Picture):
+            return picture
+        return image.from_any(picture, self.max_pixels)
 
     def _write(self, picture: Picture, quality: int, tiles: list[list[Part]]) -> bytes:
         height, width, _ = picture.pixels.shape
-        header = Header(self.model.id, width, height, picture.mode, quality, TILE)
+        header = Header(self.model.id, width, height, picture.mode, quality, coding.TILE)
         alpha = None if picture.alpha is None else image.encode_alpha(picture.alpha)
         coded = [coding.code(self.model, parts, quality) for parts in tiles]
         return container.write(Container(header, coded, dict(picture.metadata), alpha))
 
-    @torch.inference_mode()
     def _symbols(self, picture: Picture, quality: int) -> list[list[Part]]:
-        """All that the networks do in encoding."""
         if not 0 <= quality <= 100:
             raise ValueError(f"quality {quality}: expected 0 to 100")
-        return coding.symbols(self.model, coding.analyse(self.model, picture.pixels, quality), quality, TILE)
+        return coding.symbols(self.model, picture.pixels, quality)
 
     # Decoding
 
@@ -137,7 +139,6 @@ class Codec:
             raise ValueError(f"output {output!r}: expected pil, numpy or torch")
         return image.to_any(self._picture(container.read(data, self.max_pixels)), output)
 
-    @torch.inference_mode()
     def verify(self, data: bytes) -> Header:
         """Check a whole file, decoding every symbol but no pixels. Raises `AecError`; returns the header."""
         parsed = container.read(data, self.max_pixels)
@@ -146,7 +147,6 @@ class Codec:
             image.decode_alpha(parsed.alpha, parsed.header.height, parsed.header.width)
         return parsed.header
 
-    @torch.inference_mode()
     def _picture(self, parsed: Container) -> Picture:
         h = parsed.header
         # alpha first: it is cheap to refuse
@@ -158,7 +158,7 @@ class Codec:
     def _model_of(self, header: Header) -> model.Model:
         if header.model == self.model.id:
             return self.model
-        return model.load(registry.find(header.model), self.device)
+        return model.load_installed(registry.find(header.model), self.device)
 
 
 @lru_cache(maxsize=4)

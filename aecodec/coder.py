@@ -18,7 +18,6 @@ ESCAPE_CLASSES = 16  # bit lengths of an escaped value, uniformly coded
 
 Symbols = npt.NDArray[np.int16] | npt.NDArray[np.int32]
 Indices = npt.NDArray[np.uint8]
-Words = npt.NDArray[np.uint32]
 
 _Ans = constriction.stream.stack.AnsCoder
 _Categorical = constriction.stream.model.Categorical

@@ -1,6 +1,6 @@
 """The way from planes to coded tiles and back, for one model: analysis, prior and coder joined.
 
-Encoding: `analyse` -> `symbols` -> `code`. Decoding: `decode` -> `synthesise`. The two middle ones are exact.
+Encoding: `analyse` -> `quantise` -> `code`. Decoding: `decode` -> `synthesise`. The two middle ones are exact.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,42 +17,50 @@ from .container import Header, Tile
 from .errors import Corrupt, SymbolMismatch
 from .image import Plane
 from .model import Model
-from .prior import ACTIVATION_BITS, SYMBOL_LIMIT, WEIGHT_BITS
+from .prior import ACTIVATION_BITS, SYMBOL_LIMIT, TABLE_BITS
 from .tiles import LATENT, WINDOW, Box, grid, latent_size, windows
 
+TILE = 512  # pixels per side, in files that we write
 TILE_BATCH = 8  # tiles that pass the prior together
 
 Part = tuple[Symbols, Indices]  # what is coded at once: a tile's hyper-latents, or one context step of it
 
 
-def analyse(m: Model, pixels: Plane, quality: int) -> Tensor:
-    """Latents y ``[h, w, N]`` of pixels ``[H, W, 1 or 3]``, window by window."""
+def symbols(m: Model, pixels: Plane, quality: int) -> list[list[Part]]:
+    """All that the networks do in encoding: the parts of every tile of pixels ``[H, W, 1 or 3]``."""
+    return quantise(m, analyse(m, pixels, quality), quality)
+
+
+@torch.inference_mode()
+def analyse(m: Model, pixels: Plane, quality: int, window: int = WINDOW) -> Tensor:
+    """Latents y ``[h, w, N]`` of pixels ``[H, W, 1 or 3]``, by windows of ``window`` latents a side."""
     height, width = (latent_size(n) for n in pixels.shape[:2])
-    y = torch.empty(height, width, m.design.latents, device=m.device)
-    for core, outer in windows(height, width, m.analysis.halo):
+    y = torch.empty(height, width, m.design.latents, dtype=torch.float32, device=m.device)
+    for core, outer in windows(height, width, m.analysis.halo, window):
         part = outer.scaled(LATENT)
         x = pixels[part.rows, part.columns]
         # the last row and column are repeated up to a whole number of latents
         x = np.pad(x, ((0, part.height - x.shape[0]), (0, part.width - x.shape[1]), (0, 0)), "edge")
-        tensor = torch.from_numpy(x).to(m.device)[None] / 255
+        tensor = torch.from_numpy(x).to(m.device)[None].float() / 255
         latents = m.analysis(tensor.expand(-1, -1, -1, 3), m.analysis_rate[quality])
         inner = core.within(outer)
         y[core.rows, core.columns] = latents[0, inner.rows, inner.columns]
     return y
 
 
-def symbols(m: Model, y: Tensor, quality: int, tile_size: int) -> list[list[Part]]:
+@torch.inference_mode()
+def quantise(m: Model, y: Tensor, quality: int, tile_size: int = TILE) -> list[list[Part]]:
     """The parts of every tile in raster order, each hyper-latents first and then step by step."""
     boxes = grid(y.shape[0], y.shape[1], tile_size // LATENT)
     tiles: list[list[Part]] = [[] for _ in boxes]
     for batch in _batches(boxes, [quality] * len(boxes)):
-        found = _quantise(m, torch.stack([y[boxes[i].rows, boxes[i].columns] for i in batch]), quality)
+        found = _quantise_batch(m, torch.stack([y[boxes[i].rows, boxes[i].columns] for i in batch]), quality)
         for row, i in enumerate(batch):
             tiles[i] = [(part[row], indices[row]) for part, indices in found]
     return tiles
 
 
-def _quantise(m: Model, y: Tensor, quality: int) -> list[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]]:
+def _quantise_batch(m: Model, y: Tensor, quality: int) -> list[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]]:
     """Symbols and indices ``[B, n]`` of z and of each step, for tiles ``[B, h, w, N]`` of one shape."""
     batch, height, width, _ = y.shape
     padded = F.pad(y, (0, 0, 0, -width % 4, 0, -height % 4))
@@ -60,7 +68,7 @@ def _quantise(m: Model, y: Tensor, quality: int) -> list[tuple[npt.NDArray[np.in
     z[..., torch.from_numpy(m.hyper_index[quality] == 0).to(z.device)] = 0
     found = [(_integers(z).reshape(batch, -1), np.tile(m.hyper_index[quality], (batch, z.shape[1] * z.shape[2])))]
     # what is quantised, in the units of the prior's means
-    target = y.double() * m.prior.tensors["gain"][quality] * 0.5 ** (WEIGHT_BITS - ACTIVATION_BITS)
+    target = y.double() * m.prior.tensors["gain"][quality] * 0.5 ** (TABLE_BITS - ACTIVATION_BITS)
 
     def answer(step: int, mean: Tensor, index: Tensor) -> Tensor:
         chosen: Tensor = (m.prior.arrange(step, target) - mean).mul(0.5**ACTIVATION_BITS).round()
@@ -77,6 +85,7 @@ def code(m: Model, parts: Sequence[Part], quality: int) -> Tile:
     return Tile(quality, crc32(b"".join(_bytes(part) for part, _ in parts)), m.coder.encode(parts))
 
 
+@torch.inference_mode()
 def decode(m: Model, header: Header, tiles: Sequence[Tile]) -> Tensor:
     """Latents ŷ ``[h, w, N]`` of a file's tiles: float32 that holds exact integers in units of 2^-8.
 
@@ -84,7 +93,7 @@ def decode(m: Model, header: Header, tiles: Sequence[Tile]) -> Tensor:
     """
     height, width = latent_size(header.height), latent_size(header.width)
     boxes = grid(height, width, header.tile_size // LATENT)
-    plane = torch.empty(height, width, m.design.latents, device=m.device)
+    plane = torch.empty(height, width, m.design.latents, dtype=torch.float32, device=m.device)
     for batch in _batches(boxes, [tile.quality for tile in tiles]):
         latents = _decode_batch(m, [tiles[i] for i in batch], boxes[batch[0]])
         for row, i in enumerate(batch):
@@ -120,6 +129,7 @@ def _decode_batch(m: Model, tiles: Sequence[Tile], box: Box) -> Tensor:
     return latents
 
 
+@torch.inference_mode()
 def synthesise(m: Model, latents: Tensor, header: Header, tiles: Sequence[Tile], window: int = WINDOW) -> Plane:
     """Pixels ``[H, W, 1 or 3]`` of latents ``[h, w, N]`` in units of 2^-8, by windows of ``window`` latents a side."""
     height, width, _ = latents.shape

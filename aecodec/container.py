@@ -40,7 +40,7 @@ class Header:
     height: int
     mode: str
     quality: int
-    tile_size: int = 512
+    tile_size: int
 
     @property
     def tile_count(self) -> int:
@@ -62,7 +62,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Container:
-    """A whole file. ``metadata`` has the keys of `METADATA`; ``alpha`` is a PNG of mode L."""
+    """A whole file. ``metadata`` has the keys of `METADATA`; ``alpha`` is the payload of aLPH."""
 
     header: Header
     tiles: list[Tile]
@@ -95,6 +95,8 @@ def _chunk(kind: bytes, payload: bytes) -> bytes:
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
     """Raise `LimitExceeded` for a picture that the format cannot hold, or of more than ``max_pixels``."""
+    if not width or not height:
+        raise LimitExceeded(f"an image of {width}x{height} pixels: there is nothing to code")
     if max(width, height) > MAX_SIDE:
         raise LimitExceeded(f"an image of {width}x{height} pixels: sides may have at most {MAX_SIDE}")
     if width * height > max_pixels:
@@ -177,7 +179,7 @@ def _next_chunk(view: memoryview, position: int) -> tuple[bytes, memoryview, int
     if start > len(view):
         raise Truncated(f"the file ends within a chunk's head at byte {position}")
     kind, length = _CHUNK.unpack_from(view, position)
-    if not (kind.isalpha() and kind.isascii()):
+    if not kind.isalpha():
         raise Corrupt(f"no chunk at byte {position}")
     end = start + length + _U32.size
     if end > len(view):

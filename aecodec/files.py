@@ -4,14 +4,12 @@ import contextlib
 import io
 import os
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from .errors import LimitExceeded
 from .image import Picture, from_any
 
 STANDARD = Path("-")  # standard input or output
@@ -30,50 +28,54 @@ class Job:
     target: Path
 
 
-def plan(sources: Sequence[Path], out: Path | None, recursive: bool, inputs: set[str], suffix: str) -> list[Job]:
+def expand(sources: Sequence[Path], recursive: bool, suffixes: set[str]) -> list[tuple[Path, Path]]:
+    """The files that are meant, each with the folder that it was found in, relative to the one that was given.
+
+    Raises `UsageError`.
+    """
+    if not sources:
+        raise UsageError("no files given")
+    found = []
+    for source in sources:
+        if not source.is_dir():
+            found.append((source, Path()))
+        elif recursive:
+            paths = (p for p in sorted(source.rglob("*")) if p.suffix.lower() in suffixes and p.is_file())
+            found += [(path, path.parent.relative_to(source)) for path in paths]
+        else:
+            raise UsageError(f"{source}: a folder; add --recursive to take the files in it")
+    if not found:
+        raise UsageError("no files found")
+    return found
+
+
+def plan(sources: Sequence[Path], out: str | None, recursive: bool, inputs: set[str], suffix: str) -> list[Job]:
     """Which file becomes which.
 
     Without ``out`` each result lies beside its source, with another suffix. With several sources or a folder ``out``
     is a folder, in which folders keep their tree; else it is a folder if it is one already or ends in a slash.
     Raises `UsageError`.
     """
-    if not sources:
-        raise UsageError("no files given")
-    for source in sources:
-        if source.is_dir() and not recursive:
-            raise UsageError(f"{source}: a folder; add --recursive to take the files in it")
+    found = expand(sources, recursive, inputs)
     several = len(sources) > 1 or sources[0].is_dir()
-    if several and (STANDARD in sources or out == STANDARD):
+    if several and (STANDARD in sources or out == "-"):
         raise UsageError("'-' goes with a single file")
-    if several and out is not None and out.exists() and not out.is_dir():
+    if several and out is not None and Path(out).exists() and not Path(out).is_dir():
         raise UsageError(f"{out}: not a folder, but several files are to be written")
-    if not several:
-        return [Job(sources[0], _single_target(sources[0], out, suffix))]
     jobs: dict[Path, Job] = {}
-    for source in sources:
-        for path in _walk(source, inputs) if source.is_dir() else [source]:
-            place = path.parent if out is None else out / (path.relative_to(source).parent if source.is_dir() else "")
-            target = place / (path.stem + suffix)
-            if target in jobs:
-                raise UsageError(f"{jobs[target].source} and {path} would both become {target}")
-            jobs[target] = Job(path, target)
+    for path, below in found:
+        if out is None:
+            target = path if path == STANDARD else path.with_suffix(suffix)
+        elif several or out.endswith("/") or Path(out).is_dir():
+            if path == STANDARD:
+                raise UsageError(f"{out}: a folder; standard input has no name to use in it")
+            target = Path(out) / below / (path.stem + suffix)
+        else:
+            target = Path(out)
+        if target in jobs:
+            raise UsageError(f"{jobs[target].source} and {path} would both become {target}")
+        jobs[target] = Job(path, target)
     return list(jobs.values())
-
-
-def _single_target(source: Path, out: Path | None, suffix: str) -> Path:
-    if out is None:
-        return STANDARD if source == STANDARD else source.with_suffix(suffix)
-    if out != STANDARD and out.is_dir():
-        if source == STANDARD:
-            raise UsageError(f"{out}: a folder; standard input has no name to use in it")
-        return out / (source.stem + suffix)
-    return out
-
-
-def _walk(folder: Path, suffixes: set[str]) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in suffixes and path.is_file():
-            yield path
 
 
 def read(path: Path) -> bytes:
@@ -82,10 +84,17 @@ def read(path: Path) -> bytes:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file whole: to a temporary file beside it, synced, then renamed. Raises OSError, leaving nothing."""
+    """Write a file whole: to a temporary file beside it, synced, then renamed. Raises OSError, leaving nothing.
+
+    Devices and pipes are written to as they are.
+    """
     if path == STANDARD:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+        return
+    path = path.resolve()  # a link stays a link
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -104,23 +113,21 @@ def write(path: Path, data: bytes) -> None:
 def open_picture(data: bytes, max_pixels: int) -> Picture:
     """Decode the bytes of any image file that Pillow reads.
 
-    Raises `LimitExceeded` for too many pixels, and OSError or ValueError for what Pillow cannot read.
+    Raises `LimitExceeded` for too many pixels, OSError for what Pillow cannot read, and ValueError for what it reads
+    but `from_any` cannot code.
     """
     if not data:
         raise OSError("not an image: the file is empty")
+    Image.MAX_IMAGE_PIXELS = None  # ours is the limit that holds
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we have a limit of our own
-            with Image.open(io.BytesIO(data)) as opened:
-                if opened.width * opened.height > max_pixels:
-                    raise LimitExceeded(f"{opened.width}x{opened.height} pixels: more than the limit of {max_pixels}")
-                return from_any(opened)
+        with Image.open(io.BytesIO(data)) as opened:
+            return from_any(opened, max_pixels)
     except UnidentifiedImageError:
         raise OSError("not an image that Pillow can read") from None
-    except Image.DecompressionBombError as error:
-        raise LimitExceeded(str(error)) from None
-    except (SyntaxError, EOFError) as error:  # how some of Pillow's readers say "broken"
-        raise OSError(f"broken image: {error}") from None
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # broken files make Pillow's readers raise almost anything
+        raise OSError(f"broken image: {type(error).__name__}: {error}") from None
 
 
 def image_format(path: Path) -> str:

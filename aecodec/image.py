@@ -1,6 +1,7 @@
 """Pictures in and out: PIL images, arrays and tensors on one side, planes of bytes and metadata on the other."""
 
 import io
+import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
+from .container import MAX_PIXELS, check_size
 from .errors import Corrupt
 
 if TYPE_CHECKING:
@@ -36,15 +38,18 @@ class Picture:
         return ("L" if self.pixels.shape[2] == 1 else "RGB") + ("" if self.alpha is None else "A")
 
 
-def from_any(image: Any) -> Picture:
+def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
     """A picture of a PIL image, an array ``[H, W]`` or ``[H, W, C]`` of uint8, or a tensor ``[C, H, W]``.
 
     C is 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha). Tensors hold uint8, or floats in 0..1. Raises
-    TypeError for any other type, ValueError for any other shape, and OSError where Pillow cannot read the image.
+    TypeError for any other type, ValueError for any other shape, OSError where Pillow cannot read the image, and
+    `LimitExceeded` before any work for a picture that is too large.
     """
     if isinstance(image, Image.Image):
+        check_size(image.width, image.height, max_pixels)
         return _from_pil(image)
-    if type(image).__module__.split(".")[0] == "torch":
+    torch = sys.modules.get("torch")  # who has a tensor has torch
+    if torch is not None and isinstance(image, torch.Tensor):
         if image.ndim != 3:
             raise ValueError(f"a tensor of shape {tuple(image.shape)}: expected [C, H, W]")
         image = image.detach()
@@ -57,9 +62,10 @@ def from_any(image: Any) -> Picture:
         raise TypeError(f"expected bytes (uint8), not {image.dtype}")
     if image.ndim == 2:
         image = image[:, :, None]
-    if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4) or 0 in image.shape:
+    if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4):
         raise ValueError(f"an array of shape {image.shape}: expected [H, W] or [H, W, 1 to 4]")
-    colours = image.shape[2] - (image.shape[2] + 1) % 2
+    check_size(image.shape[1], image.shape[0], max_pixels)
+    colours = 3 if image.shape[2] >= 3 else 1
     alpha = image[:, :, -1] if image.shape[2] in (2, 4) else None
     return Picture(_hide(image[:, :, :colours], alpha), alpha)
 
@@ -113,12 +119,12 @@ def _from_pil(image: Image.Image) -> Picture:
     if getattr(image, "n_frames", 1) > 1:
         notes.append(f"first of {image.n_frames} frames")  # type: ignore[attr-defined]
     mode = image.mode
-    if mode.startswith("I"):
+    if mode.startswith("I"):  # I;16 and its byte orders, and 32-bit I, in which some readers give 16-bit samples
         values = np.asarray(image).astype(np.int64)
-        notes.append("16 bits per sample reduced to 8" if values.max() > 255 else "integer samples taken as 8 bits")
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"samples from {values.min()} to {values.max()}: expected 8 or 16 bits")
-        image = Image.fromarray(((values + 128) // 257 if values.max() > 255 else values).astype(np.uint8))
+            raise ValueError(f"samples from {values.min()} to {values.max()}: expected 16 bits")
+        notes.append("16 bits per sample reduced to 8")
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     elif mode == "CMYK":
         image = _cmyk_to_rgb(image, metadata.pop("icc", None), notes)
     elif mode == "F":
@@ -128,6 +134,7 @@ def _from_pil(image: Image.Image) -> Picture:
     target = ("L" if gray else "RGB") + ("A" if transparent else "")
     if image.mode not in (target, "1", "P", "PA", "La", "RGBa", "RGBX") and not transparent:
         notes.append(f"{image.mode} converted to {target}")
+        metadata.pop("icc", None)  # it describes the colours that were
     planes = np.asarray(image if image.mode == target else image.convert(target))
     if planes.ndim == 2:
         planes = planes[:, :, None]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
@@ -50,20 +51,29 @@ class Model:
         self.prior = ExactPrior(part("prior."), torch, lambda x: torch.from_numpy(x).to(device))
 
 
-@lru_cache(maxsize=4)
 def load(path: Path, device: torch.device) -> Model:
-    """The model of a weights file; the same object for the same arguments. Raises ValueError for a damaged file."""
-    tensors = load_file(path)
+    """The model of a weights file. Raises ValueError for a damaged file."""
     stated = registry.metadata(path)
-    model = Model(tensors, Design(**json.loads(stated["design"])), device)
+    try:
+        model = Model(load_file(path), Design(**json.loads(stated["design"])), device)
+    except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{path}: not a weights file of this release ({error})") from None
     if model.id.hex() != stated["model_id"]:
         raise ValueError(f"{path}: the tensors do not have the id that the file states")
     return model
 
 
+@lru_cache(maxsize=4)
+def load_installed(path: Path, device: torch.device) -> Model:
+    """`load` for files that do not change: the same object for the same arguments."""
+    return load(path, device)
+
+
 def save(path: Path, tensors: dict[str, npt.NDArray[Any]], design: dict[str, int]) -> str:
     """Write a weights file and return its model id in hexadecimal."""
     identity = registry.model_id(tensors).hex()
-    save_file(tensors, path, {"design": json.dumps(design), "model_id": identity})
-    path.chmod(0o644)  # the library leaves it unreadable to others
+    partial = path.with_name(f".{path.name}.partial")
+    save_file(tensors, partial, {"design": json.dumps(design), "model_id": identity})
+    partial.chmod(0o644)  # the library leaves it unreadable to others
+    partial.replace(path)
     return identity

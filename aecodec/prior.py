@@ -6,9 +6,10 @@ channel groups (after He et al. 2021 and Li et al. 2023), evaluated in fixed poi
 `Structure` says which layers follow each other. It knows no arithmetic: the trainer fills it with float layers that
 have gradients, `ExactPrior` with fixed-point ones.
 
-**Exactness.** Activations are integers in units of 2^-8, weights integers in units of 2^-12, all held in float64.
-Every product and every partial sum is an integer below 2^53 (`ExactPrior.bound` computes how far below), so that the
-order of summation, the BLAS, the number of threads and the device cannot change a bit.
+**Exactness.** Activations are integers in units of 2^-8, weights integers in units of 2^-12 and tables over quality
+integers in units of 2^-16, all held in float64. Every product and every partial sum is an integer below 2^53
+(`ExactPrior.bound` computes how far below), so that the order of summation, the BLAS, the number of threads and the
+device cannot change a bit.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ CELL = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 ACTIVATION_BITS = 8  # an activation of 1.0 is 2^8
 WEIGHT_BITS = 12  # a weight of 1.0 is 2^12
+TABLE_BITS = 16  # an entry of 1.0 in a table over quality is 2^16: gains multiply large latents, so they are finer
 ACTIVATION_LIMIT = 1 << 20  # activations are clamped to ±2^20, that is ±4096.0
 SYMBOL_LIMIT = 1 << 13  # symbols lie in -2^13..2^13
 SCALES = 80  # number of tables; neighbours differ by a factor of 2^(1/8) in standard deviation
@@ -88,8 +90,8 @@ class Structure:
 class ExactPrior(Structure):
     """`Structure` in fixed point, and the loop that turns symbols into latents.
 
-    ``tensors``: the integer tensors of the weights, by name, as numpy arrays; ``xp``: numpy or torch; ``place`` puts
-    an array where the arithmetic happens (a torch tensor on a device, say).
+    ``tensors``: the integer tensors of the weights, by name, as numpy arrays. The codec computes with torch; ``xp``
+    may as well be numpy, which shows that nothing depends on it. ``place`` puts an array where ``xp`` wants it.
     """
 
     def __init__(self, tensors: Mapping[str, Array], xp: Any, place: Any = lambda x: x):
@@ -133,7 +135,7 @@ class ExactPrior(Structure):
 
     def scale(self, name: str, x: Array, quality: Array) -> Array:
         """``quality``: integers ``[B]``. Multiplies by row ``quality`` of table ``name``."""
-        return self._clamp(self._shift(x * self.tensors[name][quality][:, None, None], WEIGHT_BITS))
+        return self._clamp(self._shift(x * self.tensors[name][quality][:, None, None], TABLE_BITS))
 
     def concatenate(self, x: Array, y: Array) -> Array:
         return self.xp.concatenate((x, y), -1)
@@ -152,7 +154,7 @@ class ExactPrior(Structure):
         symbols of a step are ordered by cell position, then row, column and channel of the group.
         """
         t = self.tensors
-        z = self._clamp(self._shift(z * t["hyper_inverse_gain"][quality][:, None, None], WEIGHT_BITS - ACTIVATION_BITS))
+        z = self._clamp(self._shift(z * t["hyper_inverse_gain"][quality][:, None, None], TABLE_BITS - ACTIVATION_BITS))
         features = self.features(z, quality, height, width)
         n = self.latents // 4
         known = self._zeros(features, len(z), height, width, self.latents)
@@ -161,14 +163,14 @@ class ExactPrior(Structure):
             groups = [slice(g * n, (g + 1) * n) for g in GROUP[step]]
             for raw, group in zip(self.step(step, features, known), groups, strict=True):
                 gain, offset = (t[name][quality][:, None, None, group] for name in ("gain", "scale_offset"))
-                means.append(self._clamp(self._shift(raw[..., :n] * gain, WEIGHT_BITS)))
+                means.append(self._clamp(self._shift(raw[..., :n] * gain, TABLE_BITS)))
                 indices.append(self._shift(raw[..., n:] + offset, SCALE_STEP_BITS).clip(0, SCALES - 1))
             mean = _join(self.xp, means)
             chosen = symbols(step, mean, _join(self.xp, indices))
             value = mean + chosen * (1 << ACTIVATION_BITS)
             inverse = t["inverse_gain"][quality][:, None, None]
             for (i, j), group, part in zip(CELL, groups, _split(value, means), strict=True):
-                latents = self._clamp(self._shift(part * inverse[..., group], WEIGHT_BITS))
+                latents = self._clamp(self._shift(part * inverse[..., group], TABLE_BITS))
                 known[:, i::2, j::2, group] = latents
         return known
 
@@ -189,7 +191,7 @@ class ExactPrior(Structure):
         tables = ("hyper_rate", "hyper_inverse_gain", "gain", "inverse_gain")
         factor = max(int(abs(self.tensors[name]).max()) for name in tables)
         value_limit = ACTIVATION_LIMIT + (SYMBOL_LIMIT << ACTIVATION_BITS)
-        return max(largest, factor * value_limit) + (1 << WEIGHT_BITS)
+        return max(largest, factor * value_limit) + (1 << TABLE_BITS)  # what rounding adds
 
 
 def _join(xp: Any, parts: list[Array]) -> Array:

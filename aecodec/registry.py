@@ -52,10 +52,12 @@ def find(model: bytes) -> Path:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """The free-form metadata of a safetensors file, read without the library."""
+    """The free-form metadata of a safetensors file, read without the library. Raises ValueError."""
     with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if length > _HEADER_LIMIT:
-            raise ValueError(f"{path}: not a safetensors file")
-        found: dict[str, str] = json.loads(file.read(length))["__metadata__"]
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        try:
+            found: dict[str, str] = json.loads(file.read(min(length, _HEADER_LIMIT)))["__metadata__"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path}: not a weights file") from None
     return found

@@ -131,7 +131,7 @@ class Reference:
         found = TileSymbols([flat], [], [], [])
         rows = iter(flat)
         z = [
-            [[clamp(shift(next(rows) * factor, 4)) for factor in inverse] for _ in range(hyper_width)]
+            [[clamp(shift(next(rows) * factor, 8)) for factor in inverse] for _ in range(hyper_width)]
             for _ in range(hyper_height)
         ]
         features = self._features(z, quality)
@@ -148,14 +148,14 @@ class Reference:
                 out = self._pointwise(f"context{step}_head{group}", raw[row][column])
                 for c in range(n):
                     channel = group * n + c
-                    means.append(clamp(shift(out[c] * gains[channel], 12)))
+                    means.append(clamp(shift(out[c] * gains[channel], 16)))
                     indices.append(max(0, min(79, shift(out[n + c] + offsets[channel], 5))))
             symbols = self._part(ans, indices)
             values = iter(zip(symbols, means, strict=True))
             for row, column, group in places:
                 for channel in range(group * n, (group + 1) * n):
                     symbol, mean = next(values)
-                    known[row][column][channel] = clamp(shift((mean + 256 * symbol) * inverses[channel], 12))
+                    known[row][column][channel] = clamp(shift((mean + 256 * symbol) * inverses[channel], 16))
             found.parts.append(symbols)
             found.means.append(means)
             found.indices.append(indices)
@@ -214,7 +214,7 @@ class Reference:
     def _features(self, z: Grid, quality: int) -> Grid:
         rate = self.weights["prior.hyper_rate"][quality]
         x = self._block("hyper_block0", _shuffle(self._each("hyper_enter", z)))
-        x = [[[clamp(shift(v * r, 12)) for v, r in zip(vector, rate, strict=True)] for vector in row] for row in x]
+        x = [[[clamp(shift(v * r, 16)) for v, r in zip(vector, rate, strict=True)] for vector in row] for row in x]
         return self._block("hyper_block1", _shuffle(self._each("hyper_up", x)))
 
     def _context(self, step: int, features: Grid, known: Grid) -> Grid:

@@ -21,7 +21,7 @@ def test_bd_rate_of_a_shifted_curve() -> None:
 
 def test_bd_rate_needs_an_overlap() -> None:
     with pytest.raises(ValueError, match="overlap"):
-        bd_rate(CURVE, CURVE + (0, 6))
+        bd_rate(CURVE, CURVE + np.array([0, 6]))
 
 
 def test_psnr_of_a_known_error() -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from aecodec import Codec, container
+from aecodec import Codec, container, registry
 from aecodec.cli import app
 from aecodec.container import Container, Tile
 
@@ -73,6 +73,27 @@ def test_standard_streams(png: Path) -> None:
         assert image.size == (90, 70)
 
 
+def test_a_slash_means_a_folder(png: Path) -> None:
+    assert run("compress", png, "-o", f"{png.parent}/new/").exit_code == 0
+    assert left(png.parent) == {"photo.png", "new/photo.aec"}
+
+
+def test_own_weights(png: Path, codec: Codec) -> None:
+    own = registry.find(codec.model.id)
+    assert run("compress", png, "--weights", own).exit_code == 0
+    assert run("verify", png.with_suffix(".aec"), "--weights", own).exit_code == 0
+    assert run("compress", png, "--overwrite", "--weights", png).exit_code == 2
+
+
+def test_links_stay_links(png: Path) -> None:
+    link = png.parent / "link.aec"
+    link.symlink_to(png.parent / "real.aec")
+    (png.parent / "real.aec").write_bytes(b"old")
+    assert run("compress", png, "-o", link, "--overwrite").exit_code == 0
+    assert link.is_symlink()
+    assert (png.parent / "real.aec").read_bytes() != b"old"
+
+
 def test_folders_keep_their_tree(tmp_path: Path, small_image: Image.Image) -> None:
     (tmp_path / "in" / "deep").mkdir(parents=True)
     small_image.save(tmp_path / "in" / "a.png")
@@ -84,6 +105,7 @@ def test_folders_keep_their_tree(tmp_path: Path, small_image: Image.Image) -> No
     assert run("decompress", "-r", tmp_path / "out", "-o", tmp_path / "back").exit_code == 0
     assert left(tmp_path / "back") == {"a.png", "deep/b.png"}
     assert run("verify", "-r", tmp_path / "out").exit_code == 0
+    assert run("verify", tmp_path / "out" / "a.aec", tmp_path / "out" / "deep" / "b.aec").exit_code == 0
 
 
 def test_existing_files(png: Path) -> None:
@@ -136,7 +158,7 @@ def test_bad_files(tmp_path: Path, content: bytes, code: int) -> None:
 
 def test_a_foreign_model(tmp_path: Path) -> None:
     path = tmp_path / "foreign.aec"
-    header = container.Header(b"unknown!", 16, 16, "RGB", 50)
+    header = container.Header(b"unknown!", 16, 16, "RGB", 50, 512)
     path.write_bytes(container.write(Container(header, [Tile(50, 0, b"")])))
     assert run("decompress", path).exit_code == 4
     assert run("info", path).exit_code == 0  # what the header says can still be told
@@ -216,7 +238,7 @@ def test_start_up_imports_neither_torch_nor_pillow() -> None:
             "import sys\nfrom aecodec.cli import app\n"
             f"sys.argv = ['aecodec', *{arguments}]\n"
             "try:\n    app()\nexcept SystemExit:\n    pass\n"
-            "print('torch' in sys.modules)"
+            "print('torch' in sys.modules or 'PIL' in sys.modules)"
         )
         assert program(code).endswith("False\n")
 

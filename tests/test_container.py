@@ -9,7 +9,7 @@ import pytest
 from aecodec import container, errors
 from aecodec.container import Container, Header, Tile
 
-HEADER = Header(b"modelid.", 600, 300, "RGB", 40)
+HEADER = Header(b"modelid.", 600, 300, "RGB", 40, 512)
 FILE = Container(HEADER, [Tile(40, 1, b"abcd"), Tile(41, 2, b"")], {"icc": b"profile", "exif": b"MM", "xmp": b"<x/>"})
 DATA = container.write(FILE)
 

@@ -53,6 +53,10 @@ def test_sixteen_bits_are_reduced() -> None:
     assert "16 bits" in picture.notes[0]
 
 
+def test_dark_sixteen_bits_stay_dark() -> None:
+    assert from_any(Image.fromarray(np.full((2, 2), 200, np.uint16))).pixels.max() == 1
+
+
 def test_floats_are_refused() -> None:
     with pytest.raises(ValueError, match="floating"):
         from_any(Image.new("F", (3, 3)))

@@ -32,6 +32,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, photo: Plane) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory, photo: Plane) -> Path:
+    path = tmp_path_factory.mktemp("others")
+    Image.fromarray(photo[300:, 300:]).save(path / "other.png")
+    return path
+
+
 def start(folder: Path) -> tuple[loop.Run, Patches]:
     torch.manual_seed(0)
     patches = Patches(find_images([folder], 128)[0], RECIPE.batch, RECIPE.patch, 0)
@@ -89,14 +96,14 @@ def test_a_checkpoint_of_another_design(folder: Path, tmp_path: Path) -> None:
         loop.Run(Network(Design()), RECIPE).load(tmp_path / "checkpoint.pt")
 
 
-def test_the_whole_way_to_weights(folder: Path, tmp_path: Path, photo: Plane) -> None:
+def test_the_whole_way_to_weights(folder: Path, others: Path, tmp_path: Path, photo: Plane) -> None:
     """Train for a moment, export, compress with the new weights."""
     run, patches = start(folder)
     for step in range(20):
         run.advance(patches[step])
     run.save(tmp_path / "checkpoint.pt")
     out = tmp_path / "mine.safetensors"
-    card.export_with_card(tmp_path / "checkpoint.pt", out, [folder], folder)
+    card.export_with_card(tmp_path / "checkpoint.pt", out, [folder], others)
     codec = Codec(device="cpu", weights=out)
     assert psnr(codec.decompress(codec.compress(photo, 50), "numpy"), photo) > 20
     text = out.with_suffix(".md").read_text()
@@ -107,18 +114,46 @@ def test_the_whole_way_to_weights(folder: Path, tmp_path: Path, photo: Plane) ->
 
 
 def test_training_command_leaves_checkpoint_and_log(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "Design", lambda: SMALL)
     monkeypatch.setattr(loop, "LOG_STEPS", 1)
     recipe = loop.Recipe(hours=1 / 3600, batch=4, patch=64)
-    loop.train([folder], tmp_path / "run", recipe, folder, resume=False)
+    loop.train([folder], tmp_path / "run", recipe, others, resume=False)
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     assert any('"loss"' in line for line in lines)
     assert any('"disk_over_estimate"' in line for line in lines)
     longer = loop.Recipe(hours=2 / 3600, batch=4, patch=64)
     loop.train([folder], tmp_path / "run", longer, None, resume=True)
     assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) > len(lines)
+
+
+def test_a_picture_that_breaks_off_is_passed_over(tmp_path: Path, photo: Plane) -> None:
+    for i in range(3):
+        Image.fromarray(photo[: 150 + i, :150]).save(tmp_path / f"a{i}.png")
+    data = (tmp_path / "a0.png").read_bytes()
+    (tmp_path / "a0.png").write_bytes(data[: len(data) // 2])
+    files, skipped = find_images([tmp_path], 128)
+    assert (len(files), skipped) == (3, 0)  # its header is whole
+    assert Patches(files, 8, 64, 0)[0].shape == (8, 64, 64, 3)
+
+
+def test_steps_without_a_finite_gradient_change_nothing(folder: Path) -> None:
+    run, patches = start(folder)
+    before = {k: v.clone() for k, v in run.network.state_dict().items() if "synthesis" in k}
+    run.network.analysis.enter.bias.data[0] = torch.nan
+    run.advance(patches[0])
+    assert run.wasted == 1
+    for name, value in before.items():
+        assert torch.equal(run.network.state_dict()[name], value)
+    with pytest.raises(ArithmeticError):
+        for _ in range(loop.MOST_WASTED):
+            run.advance(patches[0])
+
+
+def test_validation_images_must_be_others(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="both"):
+        loop.train([folder], tmp_path / "run", RECIPE, folder, resume=False)
 
 
 def test_nothing_to_learn_from(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..codec import Codec
-from .data import find_images
+from .data import check_apart, find_images
 from .export import export, load_network
-from .measure import fixed_point_cost, measure, parameters
+from .measure import fixed_point_cost, measure
 from .network import LAMBDA_MAX, LAMBDA_MIN
 
 FIT_IMAGES = 400  # of the training images: enough symbols for every table
@@ -17,15 +17,18 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path)
     files, valid_files = find_images(data, 64)[0], find_images([valid], 64)[0]
     if not files or not valid_files:
         raise ValueError("no images to fit the tables on or to measure with")
+    check_apart(files, valid_files)
     network, state = load_network(checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
-    identity = export(network, out, files[:: -(-len(files) // FIT_IMAGES)])
-    codec = Codec(device="cpu", weights=out)
+    draft = out.with_suffix(".draft")
+    identity = export(network, draft, files[:: -(-len(files) // FIT_IMAGES)])
+    codec = Codec(device="cpu", weights=draft)
     points = measure(codec, valid_files)
     rows = zip(points["quality"], points["bpp"], points["psnr"], points["disk_over_estimate"], strict=True)
     table = "\n".join(f"| {q} | {bpp:.3f} | {psnr:.2f} | {ratio:.4f} |" for q, bpp, psnr, ratio in rows)
     parts = ("analysis", "hyper_analysis", "prior", "synthesis")
-    sizes = ", ".join(f"{part} {parameters(getattr(network, part)):,}" for part in parts)
+    counts = {part: sum(p.numel() for p in network.get_submodule(part).parameters()) for part in parts}
+    sizes = ", ".join(f"{part} {count:,}" for part, count in counts.items())
     text = f"""# Model card: {out.stem}
 
 | | |
@@ -35,7 +38,7 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path)
 | parameters | {sizes} |
 | objective | bpp + λ·255²·MSE on RGB, λ from {LAMBDA_MIN} to {LAMBDA_MAX} as quality goes from 0 to 100 |
 | training | {state["step"]:,} steps in {state["seconds"] / 3600:.2f} hours; {_recipe(state["recipe"])} |
-| training data | {len(files)} images |
+| training data | {state["images"]} images |
 | fixed-point prior | {fixed_point_cost(network, codec, valid_files):.5f} times the rate of the float prior |
 
 Measured on the {len(valid_files)} validation images, none of them used for training; real files, decoded 8-bit RGB,
@@ -46,6 +49,7 @@ means over images:
 {table}
 """
     out.with_suffix(".md").write_text(text)
+    draft.replace(out)
     print(f"{out}: model {identity}")
 
 

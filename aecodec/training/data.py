@@ -1,17 +1,21 @@
 """Random patches of a folder of photographs, reproducible from a seed and a step number."""
 
+import contextlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}
+from ..container import MAX_PIXELS
+from ..files import IMAGE_SUFFIXES, open_picture
+from ..image import Plane
+
 GRAY_SHARE = 0.05
 HALVED_SHARE = 0.25
 CACHE_BYTES = 4 << 30
@@ -20,17 +24,31 @@ CACHE_BYTES = 4 << 30
 def find_images(folders: Sequence[Path], smallest_side: int) -> tuple[list[Path], int]:
     """All images below the folders with sides of at least ``smallest_side``, and how many files were skipped."""
     files, skipped = [], 0
-    for path in sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+    Image.MAX_IMAGE_PIXELS = None  # the photographs are one's own
+    for path in sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
         try:
             with Image.open(path) as image:
                 large_enough = min(image.size) >= smallest_side
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        except Exception:  # broken files make Pillow's readers raise almost anything
             large_enough = False
         if large_enough:
             files.append(path)
         else:
             skipped += 1
     return files, skipped
+
+
+def check_apart(training: Sequence[Path], valid: Sequence[Path]) -> None:
+    """Raise ValueError if an image would be measured on that was learnt from."""
+    shared = {p.resolve() for p in training} & {p.resolve() for p in valid}
+    if shared:
+        raise ValueError(f"{min(shared)} is among both the training and the validation images")
+
+
+def read_rgb(path: Path) -> Plane:
+    """Pixels ``[H, W, 3]`` of a file. Raises OSError or ValueError."""
+    pixels = open_picture(path.read_bytes(), MAX_PIXELS).pixels
+    return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
 
 
 class Patches(Dataset[Tensor]):
@@ -43,28 +61,34 @@ class Patches(Dataset[Tensor]):
     def __init__(self, files: Sequence[Path], batch: int, patch: int, seed: int):
         self.files, self.batch, self.patch, self.seed = list(files), batch, patch, seed
         groups = [f"{p.parent}/{re.sub(r'[-_ ]*[0-9].*', '', p.stem)}" for p in self.files]
-        sizes = {g: groups.count(g) for g in set(groups)}
+        sizes = Counter(groups)
         weights = np.array([sizes[g] ** -0.5 for g in groups])
         self.weights = weights / weights.sum()
-        self.cache: dict[int, npt.NDArray[np.uint8]] = {}
+        self.cache: dict[int, Plane] = {}
         self.cached_bytes = 0
 
     def __getitem__(self, step: int) -> Tensor:
         rng = np.random.default_rng((self.seed, step))
-        chosen = rng.choice(len(self.files), self.batch, p=self.weights)
-        return torch.from_numpy(np.stack([self._patch(self._image(int(i)), rng) for i in chosen]))
+        return torch.from_numpy(np.stack([self._patch(self._draw(rng), rng) for _ in range(self.batch)]))
 
-    def _image(self, index: int) -> npt.NDArray[np.uint8]:
+    def _draw(self, rng: np.random.Generator) -> Plane:
+        """An image at random. One whose end turns out to be missing is passed over."""
+        for _ in range(100):
+            index = int(rng.choice(len(self.files), p=self.weights))
+            with contextlib.suppress(OSError, ValueError):
+                return self._image(index)
+        raise OSError("a hundred unreadable images in a row")
+
+    def _image(self, index: int) -> Plane:
         if index in self.cache:
             return self.cache[index]
-        with Image.open(self.files[index]) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        pixels = read_rgb(self.files[index])
         if self.cached_bytes + pixels.nbytes <= CACHE_BYTES:
             self.cache[index] = pixels
             self.cached_bytes += pixels.nbytes
         return pixels
 
-    def _patch(self, image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    def _patch(self, image: Plane, rng: np.random.Generator) -> Plane:
         halve = rng.random() < HALVED_SHARE and min(image.shape[:2]) >= 2 * self.patch
         side = self.patch * (2 if halve else 1)
         top, left = (int(rng.integers(n - side + 1)) for n in image.shape[:2])
@@ -85,4 +109,11 @@ class Patches(Dataset[Tensor]):
 
 def loader(patches: Patches, start: int) -> "DataLoader[Tensor]":
     """Batches from step ``start`` on, without end, prepared by one worker process."""
-    return DataLoader(patches, batch_size=None, sampler=range(start, 1 << 31), num_workers=1, prefetch_factor=8)
+    return DataLoader(
+        patches,
+        batch_size=None,
+        sampler=range(start, 1 << 31),
+        num_workers=1,
+        prefetch_factor=8,
+        generator=torch.Generator(),  # its seed must not come from the stream that the training's noise comes from
+    )

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from scipy.special import ndtr
 from torch import Tensor
 
-from .. import model
+from .. import coding, model
 from ..codec import Codec
 from ..coder import PRECISION
-from ..image import from_any
-from ..prior import ACTIVATION_BITS, SCALE_MIN_LOG2, SCALES, WEIGHT_BITS
+from ..prior import ACTIVATION_BITS, SCALE_MIN_LOG2, SCALES, TABLE_BITS, WEIGHT_BITS
 from ..transforms import Design
+from .data import read_rgb
 from .network import Network
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -41,7 +40,10 @@ def export(network: Network, out: Path, images: Sequence[Path]) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         draft = Path(scratch) / "draft.safetensors"
         model.save(draft, tensors, design)
-        fit_tables(tensors, Codec(device="cpu", weights=draft), images)
+        codec = Codec(device="cpu", weights=draft)
+    if codec.model.prior.bound() >= 1 << 53:
+        raise ValueError("the weights of the prior are too large for exact sums")
+    fit_tables(tensors, codec, images)
     return model.save(out, tensors, design)
 
 
@@ -58,11 +60,11 @@ def freeze(network: Network) -> Tensors:
         return network.get_submodule(name)(QUALITIES)[:, 0, 0]  # type: ignore[no-any-return]  # [101, channels]
 
     gain, hyper_gain = torch.exp(table("gain")), torch.exp(table("hyper_gain"))
-    tensors["prior.gain"] = _fixed(gain, WEIGHT_BITS, np.int32)
-    tensors["prior.inverse_gain"] = _fixed(1 / gain, WEIGHT_BITS, np.int32)
+    tensors["prior.gain"] = _fixed(gain, TABLE_BITS, np.int32)
+    tensors["prior.inverse_gain"] = _fixed(1 / gain, TABLE_BITS, np.int32)
     tensors["prior.scale_offset"] = _fixed(table("scale_offset") - SCALE_MIN_LOG2, ACTIVATION_BITS, np.int32)
-    tensors["prior.hyper_inverse_gain"] = _fixed(1 / hyper_gain, WEIGHT_BITS, np.int32)
-    tensors["prior.hyper_rate"] = _fixed(torch.exp(table("prior.hyper_rate")), WEIGHT_BITS, np.int32)
+    tensors["prior.hyper_inverse_gain"] = _fixed(1 / hyper_gain, TABLE_BITS, np.int32)
+    tensors["prior.hyper_rate"] = _fixed(torch.exp(table("prior.hyper_rate")), TABLE_BITS, np.int32)
     index = ((table("hyper_scale") - SCALE_MIN_LOG2) * 8).round().clamp(0, SCALES - 1)
     tensors["coder.hyper_index"] = index.to(torch.uint8).numpy()
     tensors["hyper_gain"] = hyper_gain.numpy()
@@ -78,8 +80,9 @@ def freeze(network: Network) -> Tensors:
 
 def _fixed(value: Tensor, bits: int, kind: type[np.signedinteger[Any]]) -> npt.NDArray[Any]:
     integers: npt.NDArray[np.float64] = (value.double() * 2**bits).round().numpy()
-    if np.abs(integers).max() > np.iinfo(kind).max:
-        raise ValueError(f"a weight of {np.abs(integers).max() / 2**bits:.2f} does not fit into fixed point")
+    largest = np.abs(integers).max()
+    if not largest <= np.iinfo(kind).max:
+        raise ValueError(f"a weight of {largest / 2**bits:.2f} does not fit into fixed point")
     return integers.astype(kind)
 
 
@@ -101,10 +104,11 @@ def set_tables(tensors: Tensors, masses: Sequence[npt.NDArray[np.float64]]) -> N
 
 
 def integer_frequencies(masses: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
-    """Positive integers that sum to 2^16 and are as near to the masses as that allows."""
-    total = 1 << PRECISION
-    counts: npt.NDArray[np.int32] = np.maximum(np.floor(masses / masses.sum() * total), 1).astype(np.int32)
-    counts[np.argmax(counts)] += total - counts.sum()
+    """Positive integers that sum to 2^16, in proportion to the masses: one each, the rest by largest remainders."""
+    shares = masses / masses.sum() * ((1 << PRECISION) - len(masses))
+    counts: npt.NDArray[np.int32] = np.floor(shares).astype(np.int32) + 1
+    missing = (1 << PRECISION) - int(counts.sum())
+    counts[np.argsort(np.floor(shares) - shares, kind="stable")[:missing]] += 1
     return counts
 
 
@@ -116,9 +120,7 @@ def fit_tables(tensors: Tensors, codec: Codec, images: Sequence[Path]) -> None:
     supports = tensors["coder.supports"].tolist()
     counts = [np.zeros(2 * k + 2) for k in supports]
     for n, path in enumerate(images):
-        with Image.open(path) as opened:
-            picture = from_any(opened)
-        for parts in codec._symbols(picture, n * 37 % model.QUALITIES):
+        for parts in coding.symbols(codec.model, read_rgb(path), n * 37 % model.QUALITIES):
             for symbols, indices in parts:
                 for i in np.unique(indices):
                     k, s = supports[i], symbols[indices == i]

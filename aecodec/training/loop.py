@@ -14,7 +14,7 @@ from pytorch_optimizer import SOAP
 from torch import Tensor, nn
 
 from ..transforms import Design, initialise_with_pca
-from .data import Patches, find_images, loader
+from .data import Patches, check_apart, find_images, loader
 from .measure import measure_network
 from .network import LAMBDA_MAX, LAMBDA_MIN, Network, lagrangian
 
@@ -26,12 +26,13 @@ CHECKPOINT_SECONDS = 120.0
 VALIDATION_SECONDS = 900.0
 VALIDATION_IMAGES = 12
 LOG_STEPS = 50
+MOST_WASTED = 20
 LONGEST_STEP = 5.0  # seconds that a step counts at most: a suspended machine does not train
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run needs to be repeated."""
+    """What a run is asked for."""
 
     hours: float = 2.0
     batch: int = 8
@@ -53,9 +54,11 @@ def train(folders: list[Path], out: Path, recipe: Recipe, valid: Path | None, re
     if not files:
         raise ValueError(f"no image of at least {2 * recipe.patch} pixels a side below {', '.join(map(str, folders))}")
     print(f"{len(files)} images, {skipped} files skipped (unreadable or too small)", file=sys.stderr)
-    valid_files = find_images([valid], 1)[0][:VALIDATION_IMAGES] if valid else []
+    valid_files = find_images([valid], 1)[0] if valid else []
+    check_apart(files, valid_files)
 
     run = Run(Network(Design()), recipe)
+    run.images = len(files)
     checkpoint = out / "checkpoint.pt"
     if resume:
         run.load(checkpoint)
@@ -71,7 +74,7 @@ def train(folders: list[Path], out: Path, recipe: Recipe, valid: Path | None, re
             if sys.stderr.isatty():
                 print(f"\r{run.progress():6.1%}  {line}\x1b[K", end="", file=sys.stderr, flush=True)
 
-        _steps(run, files, valid_files, checkpoint, record)
+        _steps(run, files, valid_files[:VALIDATION_IMAGES], checkpoint, record)
     run.save(checkpoint)
     print(f"\n{checkpoint}: {run.step} steps", file=sys.stderr)
 
@@ -105,7 +108,9 @@ def _steps(
             run.save(checkpoint)
             saved = time.monotonic()
         if valid_files and (now - validated > VALIDATION_SECONDS or run.progress() >= 1):
-            record(measure_network(run.averaged(), valid_files))
+            run.save(checkpoint)
+            with torch.random.fork_rng():
+                record(measure_network(run.averaged(), valid_files))
             validated = time.monotonic()
 
 
@@ -123,7 +128,8 @@ class Run:
             SOAP(matrices, lr=recipe.rate, betas=(0.95, 0.95), weight_decay=0.0, precondition_frequency=10),
             torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0),
         ]
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.images = 0, 0.0, 0
+        self.wasted = 0  # steps in a row whose gradient was not finite
 
     def start(self, patches: Tensor) -> None:
         """Initialise from ``patches``: ``[B, H, W, 3]`` bytes, H and W multiples of 16."""
@@ -160,11 +166,16 @@ class Run:
         for optimiser in self.optimisers:
             optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = self.learning_rate()
-            optimiser.step()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.wasted = 0 if torch.isfinite(norm) else self.wasted + 1
+        if self.wasted > MOST_WASTED:
+            raise ArithmeticError(f"no finite gradient in {self.wasted} steps: start again with a lower rate")
+        if not self.wasted:
+            for optimiser in self.optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = self.learning_rate()
+                optimiser.step()
+            self.network.prior.clamp_()
         self.step += 1
         keep = min(AVERAGING, self.step / (self.step + 10))
         torch._foreach_lerp_(list(self.average.values()), list(self.network.state_dict().values()), 1 - keep)
@@ -177,10 +188,12 @@ class Run:
             "design": asdict(self.network.design),
             "step": self.step,
             "seconds": self.seconds,
+            "images": self.images,
             "network": self.network.state_dict(),
             "average": self.average,
             "optimisers": [o.state_dict() for o in self.optimisers],
             "random": torch.get_rng_state(),
+            "random_gpu": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
@@ -199,6 +212,8 @@ class Run:
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         torch.set_rng_state(state["random"])
+        if torch.cuda.is_available() and len(state["random_gpu"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["random_gpu"])
 
 
 def objective(pixels: Tensor, reconstruction: Tensor, bits: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:

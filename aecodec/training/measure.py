@@ -4,17 +4,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
 from .. import coding, model
 from ..codec import Codec
-from ..image import from_any
 from ..prior import SCALE_MIN_LOG2
+from .data import read_rgb
 from .export import freeze
 from .network import Network, gaussian_bits
 
@@ -27,14 +24,13 @@ def measure(codec: Codec, images: Sequence[Path]) -> dict[str, list[float]]:
     for quality in POINTS:
         bpp, psnr, estimated = [], [], 0.0
         for path in images:
-            with Image.open(path) as opened:
-                picture = from_any(opened.convert("RGB"))
-            data = codec.compress(picture, quality)
-            error = codec.decompress(data, "numpy").astype(np.float64) - picture.pixels
+            pixels = read_rgb(path)
+            data = codec.compress(pixels, quality)
+            error = codec.decompress(data, "numpy").astype(np.float64) - pixels
             bpp.append(8 * len(data) / error[..., 0].size)
             psnr.append(float(10 * np.log10(255**2 / np.mean(error**2))))
-            symbols = codec._symbols(picture, quality)
-            estimated += sum(codec.model.coder.bits(*part) for parts in symbols for part in parts) / error[..., 0].size
+            tiles = coding.symbols(codec.model, pixels, quality)
+            estimated += sum(codec.model.coder.bits(*part) for parts in tiles for part in parts) / error[..., 0].size
         found["bpp"].append(round(float(np.mean(bpp)), 4))
         found["psnr"].append(round(float(np.mean(psnr)), 3))
         found["disk_over_estimate"].append(round(sum(bpp) / estimated, 5))
@@ -58,20 +54,15 @@ def fixed_point_cost(network: Network, codec: Codec, images: Sequence[Path]) -> 
     """
     exact = float_ = 0.0
     for path in images:
-        with Image.open(path) as opened:
-            pixels = np.asarray(opened.convert("RGB").crop((0, 0, 512, 512)))
+        pixels = read_rgb(path)[: coding.TILE, : coding.TILE]
+        height, width = (n // 64 * 64 for n in pixels.shape[:2])  # the float prior knows whole hyper-latents only
+        pixels = pixels[:height, :width]
         for quality in POINTS:
             y = coding.analyse(codec.model, pixels, quality)
             _, y_bits, z_bits = network.code(y[None], torch.tensor([quality / 100]))
             float_ += float(y_bits + z_bits)
-            (parts,) = coding.symbols(codec.model, y, quality, 512)
+            (parts,) = coding.quantise(codec.model, y, quality)
             for symbols, indices in parts:
                 log_scale = torch.from_numpy(indices.astype(np.float32)) / 8 + SCALE_MIN_LOG2
                 exact += float(gaussian_bits(torch.from_numpy(symbols), log_scale).sum())
     return exact / float_
-
-
-def parameters(module: Any) -> int:
-    """Number of weights of a module."""
-    counts: list[int] = [p.numel() for p in module.parameters() if isinstance(p, Tensor)]
-    return sum(counts)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import Block, Depthwise, activate
-from ..prior import CELL, GROUP, SCALE_MIN_LOG2, SCALES, STEPS, Structure
+from ..prior import CELL, GROUP, SCALE_MIN_LOG2, SCALES, STEPS, WEIGHT_BITS, Structure
 from ..transforms import Analysis, Design, HyperAnalysis, Synthesis
 
 LAMBDA_MIN, LAMBDA_MAX = 0.0005, 0.7
@@ -97,6 +97,13 @@ class TrainablePrior(nn.Module, Structure):
                     head.weight.mul_(0.3)
                 self.layers[f"context{s}_head{g}"] = head
         self.hyper_rate = Knots(p)
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Keep the weights within what fixed point can hold."""
+        limit = 0.999 * 2 ** (15 - WEIGHT_BITS)
+        for layer in self.layers.values():
+            layer.get_parameter("weight").clamp_(-limit, limit)
 
     def pointwise(self, name: str, x: Tensor) -> Tensor:
         return self.layers[name](x)  # type: ignore[no-any-return]
