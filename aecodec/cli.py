@@ -6,11 +6,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
 from . import container, errors
+
+if TYPE_CHECKING:
+    from .codec import Codec
+    from .files import Job
+
+T = TypeVar("T")
 
 app = typer.Typer(
     name="aecodec",
@@ -60,7 +66,7 @@ def compress(
     jobs = _plan(images, out, recursive, files.IMAGE_SUFFIXES, ".aec")
     codec = _codec(device, weights)
 
-    def work(job: Any) -> str:
+    def work(job: "Job") -> str:
         data = files.read(job.source)
         size = len(data)
         picture = files.open_picture(data, codec.max_pixels)
@@ -91,7 +97,7 @@ def decompress(
     formats = {job: _usage(files.image_format, job.target) for job in jobs}
     codec = _codec(device, weights)
 
-    def work(job: Any) -> str:
+    def work(job: "Job") -> str:
         data = files.read(job.source)
         image = codec.decompress(data)
         files.write(job.target, files.encode_picture(image, formats[job]))
@@ -148,7 +154,7 @@ def verify(
     found = _usage(files.expand, paths, recursive, {".aec"})
     codec = _codec(device, weights)
 
-    def work(job: Any) -> str:
+    def work(job: "Job") -> str:
         h = codec.verify(files.read(job.source))
         return f"ok  {h.width}x{h.height} {h.mode}"
 
@@ -184,19 +190,19 @@ def export(
     _usage(card.export_with_card, checkpoint, out, data, valid)
 
 
-def _codec(device: Any, weights: Path | None) -> Any:
+def _codec(device: str, weights: Path | None) -> "Codec":
     from .codec import Codec
 
     return _usage(Codec, device, weights or "base")
 
 
-def _plan(sources: list[Path], out: str | None, recursive: bool, inputs: set[str], suffix: str) -> Any:
+def _plan(sources: list[Path], out: str | None, recursive: bool, inputs: set[str], suffix: str) -> "list[Job]":
     from . import files
 
     return _usage(files.plan, sources, out, recursive, inputs, suffix)
 
 
-def _usage(call: Callable[..., Any], *args: Any) -> Any:
+def _usage(call: Callable[..., T], *args: Any) -> T:
     """Call, and turn ValueError into a message and exit code 2."""
     try:
         return call(*args)
@@ -205,13 +211,13 @@ def _usage(call: Callable[..., Any], *args: Any) -> Any:
         raise typer.Exit(2) from None
 
 
-def _run(jobs: list[Any], work: Callable[[Any], str], overwrite: bool = False, skip: bool = False) -> None:
+def _run(jobs: "list[Job]", work: Callable[["Job"], str], overwrite: bool = False, skip: bool = False) -> None:
     """Do every job, print a line for each, and exit with the code that sums them up."""
     failures = set()
     with _progress(len(jobs)) as show:
         for job in jobs:
 
-            def one(job: Any = job) -> str:
+            def one(job: "Job" = job) -> str:
                 start = time.perf_counter()
                 to_file = str(job.target) != "-"
                 if to_file and not overwrite and job.target.exists():

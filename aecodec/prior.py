@@ -12,6 +12,7 @@ integers in units of 2^-16, all held in float64. Every product and every partial
 device cannot change a bit.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,29 +35,34 @@ SCALE_MIN_LOG2 = -3.25  # log2 of the standard deviation of table 0
 Array = Any  # numpy.ndarray or torch.Tensor: the code below uses what they share
 
 
-class Structure:
+class Structure(ABC):
     """The layers of the prior in order; subclasses say what a layer computes.
 
-    Arrays are ``[B, H, W, C]``. ``quality`` stands for whatever the subclass' ``scale`` needs to find its vector.
+    Arrays are ``[B, H, W, C]``. ``quality`` is whatever the subclass' ``scale`` finds a vector with.
     """
 
+    @abstractmethod
     def pointwise(self, name: str, x: Array) -> Array:
-        raise NotImplementedError
+        """1x1 convolution."""
 
+    @abstractmethod
     def depthwise(self, name: str, x: Array) -> Array:
-        raise NotImplementedError
+        """3x3 convolution of each channel by itself, zeros around."""
 
+    @abstractmethod
     def activate(self, x: Array) -> Array:
-        raise NotImplementedError
+        """Leaky ReLU with slope 1/8."""
 
-    def add(self, x: Array, y: Array) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def add(self, x: Array, y: Array) -> Array: ...
 
+    @abstractmethod
     def scale(self, name: str, x: Array, quality: Any) -> Array:
-        raise NotImplementedError
+        """Multiply the channels by the vector that table ``name`` has for the quality."""
 
+    @abstractmethod
     def concatenate(self, x: Array, y: Array) -> Array:
-        raise NotImplementedError
+        """Join the channels."""
 
     def shuffle(self, x: Array) -> Array:
         """Depth to space by 2, channels in (row, column, channel) order."""

@@ -20,7 +20,7 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path)
     check_apart(files, valid_files)
     network, state = load_network(checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_suffix(".draft")
+    draft = out.with_suffix(".draft")  # takes the name of ``out`` when its card is there
     identity = export(network, draft, files[:: -(-len(files) // FIT_IMAGES)])
     codec = Codec(device="cpu", weights=draft)
     points = measure(codec, valid_files)
