@@ -1,5 +1,6 @@
 """The codec: pictures to bytes and back."""
 
+import operator
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -74,20 +75,22 @@ class Codec:
             TypeError, ValueError: for what is no picture, or a quality out of range.
             LimitExceeded: for a side above 65535 or more than ``max_pixels`` pixels.
         """
-        prepared = self._prepare(picture)
-        return self._write(prepared, quality, self._symbols(prepared, quality))
+        prepared, quality = self._prepare(picture), _checked(quality)
+        return self._write(prepared, quality, coding.symbols(self.model, prepared.pixels, quality))
 
     def compress_many(self, pictures: Iterable[Any], quality: int = DEFAULT_QUALITY) -> Iterator[bytes]:
         """`compress` for each picture in order; one is entropy-coded while the next passes the networks.
 
         Pictures are taken from the iterable as they are needed, a few ahead of the output.
         """
+        quality = _checked(quality)
         with ThreadPoolExecutor(1) as pool:
             pending: deque[Future[bytes]] = deque()
             for picture in pictures:
                 try:
                     prepared = self._prepare(picture)
-                    pending.append(pool.submit(self._write, prepared, quality, self._symbols(prepared, quality)))
+                    tiles = coding.symbols(self.model, prepared.pixels, quality)
+                    pending.append(pool.submit(self._write, prepared, quality, tiles))
                 except Exception:
                     while pending:  # what came before the bad one is still due
                         yield pending.popleft().result()
@@ -108,11 +111,6 @@ class Codec:
         alpha = None if picture.alpha is None else image.encode_alpha(picture.alpha)
         coded = [coding.code(self.model, parts, quality) for parts in tiles]
         return container.write(Container(header, coded, dict(picture.metadata), alpha))
-
-    def _symbols(self, picture: Picture, quality: int) -> list[list[Part]]:
-        if not 0 <= quality <= 100:
-            raise ValueError(f"quality {quality}: expected 0 to 100")
-        return coding.symbols(self.model, picture.pixels, quality)
 
     # Decoding
 
@@ -159,6 +157,13 @@ class Codec:
         if header.model == self.model.id:
             return self.model
         return model.load_installed(registry.find(header.model), self.device)
+
+
+def _checked(quality: int) -> int:
+    quality = operator.index(quality)
+    if not 0 <= quality <= 100:
+        raise ValueError(f"quality {quality}: expected 0 to 100")
+    return quality
 
 
 @lru_cache(maxsize=4)

@@ -112,7 +112,7 @@ class ExactPrior(Structure):
         return self._place(x.astype("float64"))
 
     def _shift(self, x: Array, bits: int) -> Array:
-        """X / 2^bits, rounded to the nearest integer, halves upwards."""
+        """Divide by 2^bits and round to the nearest integer, halves upwards."""
         return self.xp.floor(x * 0.5**bits + 0.5)
 
     def _clamp(self, x: Array) -> Array:
