@@ -3,10 +3,11 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypeVar
 
 import typer
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; files do not depend on it.")]
@@ -74,8 +76,8 @@ def compress(
         coded = codec.compress(picture, quality)
         files.write(job.target, coded)
         height, width, _ = picture.pixels.shape
-        notes = "".join(f"  ({note})" for note in picture.notes)
-        return f"{_size(size)} -> {_size(len(coded))}  {len(coded) * 8 / (width * height):.3f} bpp{notes}"
+        bpp = len(coded) * 8 / (width * height)
+        return f"{_size(size)} -> {_size(len(coded))}  {bpp:.3f} bpp{_in_brackets(picture.notes)}"
 
     _run(jobs, work, overwrite, skip_existing)
 
@@ -100,8 +102,9 @@ def decompress(
     def work(job: "Job") -> str:
         data = files.read(job.source)
         image = codec.decompress(data)
-        files.write(job.target, files.encode_picture(image, formats[job]))
-        return f"{_size(len(data))}  {image.width}x{image.height} {image.mode}"
+        encoded, notes = files.encode_picture(image, formats[job])
+        files.write(job.target, encoded)
+        return f"{_size(len(data))}  {image.width}x{image.height} {image.mode}{_in_brackets(notes)}"
 
     _run(jobs, work, overwrite, skip_existing)
 
@@ -158,7 +161,7 @@ def verify(
         h = codec.verify(files.read(job.source))
         return f"ok  {h.width}x{h.height} {h.mode}"
 
-    _run([files.Job(path, files.STANDARD) for path, _ in found], work)
+    _run([files.Job(path, files.STANDARD) for path, _ in found], work, stream=sys.stdout)
 
 
 @app.command()
@@ -172,8 +175,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
 ) -> None:
     """Train a model (needs the extra [train])."""
-    from .training import loop
-
+    loop = _training("loop")
     _usage(loop.train, data, out, loop.Recipe(hours=hours), valid, resume)
 
 
@@ -185,9 +187,16 @@ def export(
     valid: Annotated[Path, typer.Option("--valid", help="Images to measure the model on.", exists=True)],
 ) -> None:
     """Turn a checkpoint into a weights file and its model card (needs the extra [train])."""
-    from .training import card
-
+    card = _training("card")
     _usage(card.export_with_card, checkpoint, out, data, valid)
+
+
+def _training(module: str) -> Any:
+    try:
+        return import_module(f".training.{module}", __package__)
+    except ModuleNotFoundError as error:
+        print(f'aecodec: {error.name} is missing: pip install "aecodec[train]"', file=sys.stderr)
+        raise typer.Exit(2) from None
 
 
 def _codec(device: str, weights: Path | None) -> "Codec":
@@ -203,24 +212,36 @@ def _plan(sources: list[Path], out: str | None, recursive: bool, inputs: set[str
 
 
 def _usage(call: Callable[..., T], *args: Any) -> T:
-    """Call, and turn ValueError into a message and exit code 2."""
+    """Call, and turn what is wrong with the arguments into a message and exit code 2."""
     try:
         return call(*args)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"aecodec: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
 
 
-def _run(jobs: "list[Job]", work: Callable[["Job"], str], overwrite: bool = False, skip: bool = False) -> None:
+def _run(
+    jobs: "list[Job]",
+    work: Callable[["Job"], str],
+    overwrite: bool = False,
+    skip: bool = False,
+    stream: TextIO | None = None,
+) -> None:
     """Do every job, print a line for each, and exit with the code that sums them up."""
+    if overwrite and skip:
+        print("aecodec: --overwrite and --skip-existing exclude each other", file=sys.stderr)
+        raise typer.Exit(2)
+    taken: dict[Path, Path] = {}
     failures = set()
-    with _progress(len(jobs)) as show:
+    with _progress(len(jobs), stream or sys.stderr) as show:
         for job in jobs:
 
             def one(job: "Job" = job) -> str:
                 start = time.perf_counter()
                 to_file = str(job.target) != "-"
-                if to_file and not overwrite and job.target.exists():
+                if to_file and taken.setdefault(job.target, job.source) != job.source:
+                    raise FileExistsError(f"{job.target} is what {taken[job.target]} becomes")
+                if to_file and not overwrite and job.target.is_file():
                     if skip:
                         return f"{job.source}: skipped, {job.target} exists"
                     raise FileExistsError(f"{job.target} exists; add --overwrite or --skip-existing")
@@ -251,15 +272,15 @@ def _attempt(name: str, work: Callable[[], str]) -> tuple[str, int]:
 
 
 @contextmanager
-def _progress(count: int) -> Iterator[Callable[[str], None]]:
+def _progress(count: int, stream: TextIO) -> Iterator[Callable[[str], None]]:
     """How to print a line while several jobs run: above a bar, if there is a terminal."""
-    if count == 1 or not sys.stderr.isatty():
-        yield lambda line: print(line, file=sys.stderr)
+    if count == 1 or not stream.isatty():
+        yield lambda line: print(line, file=stream)
         return
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=Console(file=stream), transient=True) as bar:
         task = bar.add_task("", total=count)
 
         def show(line: str) -> None:
@@ -267,6 +288,10 @@ def _progress(count: int) -> Iterator[Callable[[str], None]]:
             bar.advance(task)
 
         yield show
+
+
+def _in_brackets(notes: Iterable[str]) -> str:
+    return "".join(f"  ({note})" for note in notes)
 
 
 def _size(count: int) -> str:

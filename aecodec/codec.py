@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import coding, container, image, model, registry
 from .coding import Part
-from .container import DEFAULT_QUALITY, Container, Header
+from .container import DEFAULT_QUALITY, Container, Data, Header
 from .image import Kind, Picture, Plane
 
 if TYPE_CHECKING:
@@ -84,17 +84,20 @@ class Codec:
         Pictures are taken from the iterable as they are needed, a few ahead of the output.
         """
         quality = _checked(quality)
+        source = iter(pictures)
+        pending: deque[Future[bytes]] = deque()
         with ThreadPoolExecutor(1) as pool:
-            pending: deque[Future[bytes]] = deque()
-            for picture in pictures:
+            while True:
                 try:
-                    prepared = self._prepare(picture)
+                    prepared = self._prepare(next(source))
                     tiles = coding.symbols(self.model, prepared.pixels, quality)
-                    pending.append(pool.submit(self._write, prepared, quality, tiles))
+                except StopIteration:
+                    break
                 except Exception:
-                    while pending:  # what came before the bad one is still due
+                    while pending:  # what came before the failure is still due
                         yield pending.popleft().result()
                     raise
+                pending.append(pool.submit(self._write, prepared, quality, tiles))
                 if len(pending) == IN_FLIGHT:
                     yield pending.popleft().result()
             while pending:
@@ -115,29 +118,30 @@ class Codec:
     # Decoding
 
     @overload
-    def decompress(self, data: bytes) -> "Image.Image": ...
+    def decompress(self, data: Data) -> "Image.Image": ...
     @overload
-    def decompress(self, data: bytes, output: Literal["pil"]) -> "Image.Image": ...
+    def decompress(self, data: Data, output: Literal["pil"]) -> "Image.Image": ...
     @overload
-    def decompress(self, data: bytes, output: Literal["numpy"]) -> Plane: ...
+    def decompress(self, data: Data, output: Literal["numpy"]) -> Plane: ...
     @overload
-    def decompress(self, data: bytes, output: Literal["torch"]) -> Tensor: ...
+    def decompress(self, data: Data, output: Literal["torch"]) -> Tensor: ...
 
-    def decompress(self, data: bytes, output: Kind = "pil") -> "Image.Image | Plane | Tensor":
+    def decompress(self, data: Data, output: Kind = "pil") -> "Image.Image | Plane | Tensor":
         """The picture of an .aec file.
 
         Args:
-            data: the bytes of the file.
+            data: the bytes of the file (or a bytearray or memoryview of them).
             output: ``"pil"``, ``"numpy"`` (``[H, W, C]`` uint8) or ``"torch"`` (``[C, H, W]`` uint8, on the CPU).
 
         Raises:
             AecError: one of its subclasses, whatever is wrong with the bytes.
+            TypeError: for what is no bytes.
         """
         if output not in ("pil", "numpy", "torch"):
             raise ValueError(f"output {output!r}: expected pil, numpy or torch")
         return image.to_any(self._picture(container.read(data, self.max_pixels)), output)
 
-    def verify(self, data: bytes) -> Header:
+    def verify(self, data: Data) -> Header:
         """Check a whole file, decoding every symbol but no pixels. Raises `AecError`; returns the header."""
         parsed = container.read(data, self.max_pixels)
         coding.decode(self._model_of(parsed.header), parsed.header, parsed.tiles)
@@ -184,16 +188,16 @@ def compress(picture: Any, quality: int = DEFAULT_QUALITY, device: Device = "aut
 
 
 @overload
-def decompress(data: bytes, *, device: Device = "auto") -> "Image.Image": ...
+def decompress(data: Data, *, device: Device = "auto") -> "Image.Image": ...
 @overload
-def decompress(data: bytes, output: Literal["pil"], device: Device = "auto") -> "Image.Image": ...
+def decompress(data: Data, output: Literal["pil"], device: Device = "auto") -> "Image.Image": ...
 @overload
-def decompress(data: bytes, output: Literal["numpy"], device: Device = "auto") -> Plane: ...
+def decompress(data: Data, output: Literal["numpy"], device: Device = "auto") -> Plane: ...
 @overload
-def decompress(data: bytes, output: Literal["torch"], device: Device = "auto") -> Tensor: ...
+def decompress(data: Data, output: Literal["torch"], device: Device = "auto") -> Tensor: ...
 
 
-def decompress(data: bytes, output: Kind = "pil", device: Device = "auto") -> "Image.Image | Plane | Tensor":
+def decompress(data: Data, output: Kind = "pil", device: Device = "auto") -> "Image.Image | Plane | Tensor":
     """`Codec.decompress` with a shared codec.
 
     >>> import aecodec, numpy as np

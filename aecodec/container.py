@@ -21,6 +21,8 @@ MAX_METADATA = 1 << 24  # bytes of one ancillary chunk other than aLPH
 MAX_ANCILLARY = 64  # chunks before the tiles
 TILE_SIZES = range(64, 1024 + 1, 64)
 
+Data = bytes | bytearray | memoryview
+
 MODES = ("L", "LA", "RGB", "RGBA")
 METADATA = {"icc": b"iCCP", "exif": b"eXIf", "xmp": b"xMPx"}
 _KNOWN = {*METADATA.values(), b"aLPH"}
@@ -103,23 +105,24 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         raise LimitExceeded(f"an image of {width}x{height} pixels: more than the limit of {max_pixels}")
 
 
-def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
+def read_header(data: Data, max_pixels: int = MAX_PIXELS) -> Header:
     """The header alone; ``data`` may stop anywhere after it. Raises as `read` does."""
-    _check_signature(data)
-    kind, payload, _ = _next_chunk(memoryview(data), len(SIGNATURE) + 1)
+    view = memoryview(data).cast("B")
+    _check_signature(view)
+    kind, payload, _ = _next_chunk(view, len(SIGNATURE) + 1)
     return _parse_header(kind, payload, max_pixels)
 
 
-def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
+def read(data: Data, max_pixels: int = MAX_PIXELS) -> Container:
     """Parse and check a whole file: signature, version, header, limits, order, lengths and every CRC-32.
 
-    Raises `AecError` subclasses only; see `aecodec.errors`.
+    Raises subclasses of `AecError` whatever the bytes are; see `aecodec.errors`.
     """
     header = read_header(data, max_pixels)
     found: dict[bytes, bytes] = {}
     tiles: list[Tile] = []
     others = 0
-    chunks = _chunks(data)
+    chunks = _chunks(memoryview(data).cast("B"))
     next(chunks)  # HEAD
     for kind, payload in chunks:
         if kind == b"TILE":
@@ -154,7 +157,7 @@ def _check_ancillary(kind: bytes, length: int, count: int, tiles_began: bool) ->
         raise LimitExceeded(f"metadata of {length} bytes: at most {MAX_METADATA}")
 
 
-def _check_signature(data: bytes) -> None:
+def _check_signature(data: memoryview) -> None:
     start = bytes(data[: len(SIGNATURE)])
     if start != SIGNATURE:
         if start and SIGNATURE.startswith(start):
@@ -166,8 +169,8 @@ def _check_signature(data: bytes) -> None:
         raise UnsupportedVersion(f"container version {data[len(SIGNATURE)]}; this release reads version {VERSION}")
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    view, position = memoryview(data), len(SIGNATURE) + 1
+def _chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    position = len(SIGNATURE) + 1
     while position < len(view):
         kind, payload, position = _next_chunk(view, position)
         yield kind, payload

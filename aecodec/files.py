@@ -4,16 +4,45 @@ import contextlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
-from .image import Picture, from_any
+from .image import Picture, exif_without_storage, from_any
 
 STANDARD = Path("-")  # standard input or output
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2"}
+
+
+FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".avif": "AVIF",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".jp2": "JPEG2000",
+    ".bmp": "BMP",
+    ".ppm": "PPM",
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True},
+    "AVIF": {"quality": 95, "subsampling": "4:4:4"},
+}
+CARRIED = {
+    "PNG": ("icc_profile", "exif", "xmp"),
+    "JPEG": ("icc_profile", "exif", "xmp"),
+    "WEBP": ("icc_profile", "exif", "xmp"),
+    "AVIF": ("icc_profile", "exif", "xmp"),
+    "TIFF": ("icc_profile", "exif"),
+}
 
 
 class UsageError(ValueError):
@@ -40,13 +69,20 @@ def expand(sources: Sequence[Path], recursive: bool, suffixes: set[str]) -> list
         if not source.is_dir():
             found.append((source, Path()))
         elif recursive:
-            paths = (p for p in sorted(source.rglob("*")) if p.suffix.lower() in suffixes and p.is_file())
-            found += [(path, path.parent.relative_to(source)) for path in paths]
+            found += [(path, path.parent.relative_to(source)) for path in _walk(source, suffixes)]
         else:
             raise UsageError(f"{source}: a folder; add --recursive to take the files in it")
     if not found:
         raise UsageError("no files found")
     return found
+
+
+def _walk(folder: Path, suffixes: set[str]) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"{error.filename}: {error.strerror}")
+
+    tree = os.walk(folder, onerror=refuse)
+    return sorted(Path(top, name) for top, _, names in tree for name in names if Path(name).suffix.lower() in suffixes)
 
 
 def plan(sources: Sequence[Path], out: str | None, recursive: bool, inputs: set[str], suffix: str) -> list[Job]:
@@ -60,11 +96,11 @@ def plan(sources: Sequence[Path], out: str | None, recursive: bool, inputs: set[
     several = len(sources) > 1 or sources[0].is_dir()
     if several and (STANDARD in sources or out == "-"):
         raise UsageError("'-' goes with a single file")
-    if several and out is not None and Path(out).exists() and not Path(out).is_dir():
+    if several and out and Path(out).exists() and not Path(out).is_dir():
         raise UsageError(f"{out}: not a folder, but several files are to be written")
-    jobs: dict[Path, Job] = {}
+    jobs = []
     for path, below in found:
-        if out is None:
+        if not out:
             target = path if path == STANDARD else path.with_suffix(suffix)
         elif several or out.endswith("/") or Path(out).is_dir():
             if path == STANDARD:
@@ -72,10 +108,12 @@ def plan(sources: Sequence[Path], out: str | None, recursive: bool, inputs: set[
             target = Path(out) / below / (path.stem + suffix)
         else:
             target = Path(out)
-        if target in jobs:
-            raise UsageError(f"{jobs[target].source} and {path} would both become {target}")
-        jobs[target] = Job(path, target)
-    return list(jobs.values())
+        if target == path != STANDARD:
+            raise UsageError(f"{path}: would be written over itself")
+        if suffix == ".aec" and target.suffix.lower() in IMAGE_SUFFIXES:
+            raise UsageError(f"{target}: what is written is an .aec file, whatever the name says")
+        jobs.append(Job(path, target))
+    return jobs
 
 
 def read(path: Path) -> bytes:
@@ -96,17 +134,19 @@ def write(path: Path, data: bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 
@@ -120,8 +160,10 @@ def open_picture(data: bytes, max_pixels: int) -> Picture:
         raise OSError("not an image: the file is empty")
     Image.MAX_IMAGE_PIXELS = None  # ours is the limit that holds
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            return from_any(opened, max_pixels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is lost is said in the picture's notes
+            with Image.open(io.BytesIO(data)) as opened:
+                return from_any(opened, max_pixels)
     except UnidentifiedImageError:
         raise OSError("not an image that Pillow can read") from None
     except (OSError, ValueError):
@@ -131,24 +173,40 @@ def open_picture(data: bytes, max_pixels: int) -> Picture:
 
 
 def image_format(path: Path) -> str:
-    """Pillow's name of the format that a suffix stands for; PNG for standard output. Raises `UsageError`."""
+    """Pillow's name of the format to write under this name; PNG for standard output. Raises `UsageError`."""
     if path == STANDARD:
         return "PNG"
-    Image.init()
     try:
-        name = Image.EXTENSION[path.suffix.lower()]
+        return FORMATS[path.suffix.lower()]
     except KeyError:
-        raise UsageError(f"{path}: no image format has the suffix {path.suffix!r}") from None
-    if name not in Image.SAVE:
-        raise UsageError(f"{path}: Pillow cannot write {name}")
-    return name
+        raise UsageError(f"{path}: expected a suffix of {', '.join(FORMATS)}") from None
 
 
-def encode_picture(image: Image.Image, name: str) -> bytes:
-    """The bytes of an image file in a format of Pillow's, with the metadata that the format can hold."""
-    if name == "JPEG" and "A" in image.mode:
-        raise ValueError("JPEG cannot hold transparency: choose PNG or WebP")
-    kept = {key: image.info[key] for key in ("icc_profile", "exif", "xmp") if key in image.info}
-    buffer = io.BytesIO()
-    image.save(buffer, name, **kept, **({"quality": 95, "subsampling": 0} if name == "JPEG" else {}))
-    return buffer.getvalue()
+def encode_picture(image: Image.Image, name: str) -> tuple[bytes, list[str]]:
+    """The bytes of an image file, and what it could not hold. Raises ValueError for transparency that it cannot hold.
+
+    Formats that can be lossless are; JPEG and AVIF are written at high quality.
+    """
+    if "A" in image.mode and name in ("JPEG", "PPM", "BMP"):
+        raise ValueError(f"{name} cannot hold transparency: choose PNG, WebP or TIFF")
+    options = dict(OPTIONS.get(name, {}))
+    metadata = {key: image.info[key] for key in CARRIED.get(name, ()) if key in image.info}
+    notes = [f"{name} holds no {key}" for key in image.info if key not in metadata]
+    if name == "PNG" and "xmp" in metadata:
+        options["pnginfo"] = info = PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", metadata.pop("xmp").decode("utf-8", "replace"))
+    image.info = {}  # Pillow would take metadata from there too
+    while True:
+        buffer = io.BytesIO()
+        try:
+            if name == "TIFF" and "exif" in metadata:
+                exif = Image.Exif()
+                exif.load(metadata["exif"])
+                metadata["exif"] = exif_without_storage(exif)
+            image.save(buffer, name, **options, **metadata)
+            return buffer.getvalue(), notes
+        except Exception as error:  # broken or overlong metadata make Pillow raise almost anything
+            if not metadata:
+                raise OSError(f"{name} cannot be written: {error}") from None
+            key, _ = metadata.popitem()
+            notes.append(f"{key} left out: {error}")

@@ -21,7 +21,9 @@ Plane = npt.NDArray[np.uint8]
 Kind = Literal["pil", "numpy", "torch"]
 
 _EXIF_PREFIX = b"Exif\x00\x00"
-_ORIENTATION = 0x0112
+# TIFF's tags for layout, compression and embedded blocks, which are wrong for any other file
+_STORAGE_TAGS = {0xFE, 0xFF, *range(0x100, 0x10E), 0x111, *range(0x115, 0x11A), 0x11C, 0x11D, 0x124, 0x125, 0x13D}
+_STORAGE_TAGS |= {*range(0x140, 0x146), 0x14A, *range(0x152, 0x15C), *range(0x200, 0x215), 0x2BC, 0x8649, 0x8773}
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,12 @@ def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
         return _from_pil(image)
     torch = sys.modules.get("torch")  # who has a tensor has torch
     if torch is not None and isinstance(image, torch.Tensor):
-        if image.ndim != 3:
-            raise ValueError(f"a tensor of shape {tuple(image.shape)}: expected [C, H, W]")
+        if image.ndim != 3 or image.shape[0] not in (1, 2, 3, 4):
+            raise ValueError(f"a tensor of shape {tuple(image.shape)}: expected [C, H, W] with 1 to 4 channels")
         image = image.detach()
         if image.is_floating_point():
+            if not ((image > -1e-3) & (image < 1 + 1e-3)).all():
+                raise ValueError("a tensor of floats beyond 0..1")
             image = (image.clamp(0, 1) * 255).round().byte()
         image = image.permute(1, 2, 0).cpu().numpy()
     if not isinstance(image, np.ndarray):
@@ -115,19 +119,20 @@ def decode_alpha(payload: bytes, height: int, width: int) -> Plane:
 
 def _from_pil(image: Image.Image) -> Picture:
     notes: list[str] = []
-    metadata = _metadata(image)
+    raw_modes = [str(tile[3]) for tile in getattr(image, "tile", ()) if len(tile) > 3]
     if getattr(image, "n_frames", 1) > 1:
         notes.append(f"first of {image.n_frames} frames")  # type: ignore[attr-defined]
-    mode = image.mode
-    if mode.startswith("I"):  # I;16 and its byte orders, and 32-bit I, in which some readers give 16-bit samples
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"samples from {values.min()} to {values.max()}: expected 16 bits")
+    image.load()  # before the metadata: Pillow turns TIFFs as their orientation says when it loads them
+    metadata = _metadata(image, notes)
+    if image.mode.startswith("I"):
+        image = _reduce(image, notes)
+    elif any(";16" in mode for mode in raw_modes):
         notes.append("16 bits per sample reduced to 8")
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    elif mode == "CMYK":
+        if raw_modes[0].startswith("LA"):  # which Pillow reads as RGBA
+            image = image.convert("LA")
+    elif image.mode == "CMYK":
         image = _cmyk_to_rgb(image, metadata.pop("icc", None), notes)
-    elif mode == "F":
+    elif image.mode == "F":
         raise ValueError("floating-point pixels: convert them to 8 bits first")
     transparent = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
     gray = image.mode in ("1", "L", "LA", "La")
@@ -143,19 +148,47 @@ def _from_pil(image: Image.Image) -> Picture:
     return Picture(_hide(colours, alpha), alpha, metadata, tuple(notes))
 
 
-def _metadata(image: Image.Image) -> dict[str, bytes]:
+def _reduce(image: Image.Image, notes: list[str]) -> Image.Image:
+    """Gray of 16 bits (I;16 and its byte orders; 32-bit I holds 16 bits or 8) to L, or to LA if a level is clear."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"samples from {values.min()} to {values.max()}: expected 8 or 16 bits")
+    if image.mode == "I" and values.max() <= 255:
+        notes.append("integer samples taken as 8 bits")
+        return Image.fromarray(values.astype(np.uint8))
+    notes.append("16 bits per sample reduced to 8")
+    reduced = ((values + 128) // 257).astype(np.uint8)
+    clear = image.info.get("transparency")
+    if not isinstance(clear, int):
+        return Image.fromarray(reduced)
+    return Image.fromarray(np.dstack((reduced, np.where(values == clear, 0, 255).astype(np.uint8))), "LA")
+
+
+def _metadata(image: Image.Image, notes: list[str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     if icc := image.info.get("icc_profile"):
         found["icc"] = bytes(icc)
-    if exif := image.info.get("exif"):
+    try:
+        # what is no separate block in its file (TIFF, old PNG) is put together from the tags
+        exif = image.info.get("exif") or exif_without_storage(image.getexif())
+    except Exception:  # broken blocks make Pillow raise almost anything
+        exif = b""
+        notes.append("unreadable EXIF left out")
+    if exif:
         found["exif"] = bytes(exif).removeprefix(_EXIF_PREFIX)
-    elif (turned := image.getexif().get(_ORIENTATION, 1)) != 1:  # TIFF keeps it among its own tags
-        fresh = Image.Exif()
-        fresh[_ORIENTATION] = turned
-        found["exif"] = fresh.tobytes().removeprefix(_EXIF_PREFIX)
     if xmp := image.info.get("xmp"):
         found["xmp"] = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
     return found
+
+
+def exif_without_storage(exif: Image.Exif) -> bytes:
+    """EXIF less the tags that say how a TIFF stores its pixels; nothing if that leaves nothing."""
+    kept = Image.Exif()
+    kept.load(exif.tobytes())
+    for tag in list(kept):
+        if tag in _STORAGE_TAGS:
+            del kept[tag]
+    return kept.tobytes() if len(kept) else b""
 
 
 def _cmyk_to_rgb(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.Image:

@@ -48,17 +48,21 @@ class Model:
         self.hyper_gain = floats(tensors["hyper_gain"])  # [101, Nz]
         self.hyper_index: npt.NDArray[np.uint8] = tensors["coder.hyper_index"]  # [101, Nz]
         self.coder = Coder(tensors["coder.supports"].tolist(), tensors["coder.frequencies"].tolist())
+        if self.hyper_index.max() >= len(self.coder.supports):
+            raise ValueError("hyper-latents of a table that is not there")
         self.prior = ExactPrior(part("prior."), torch, lambda x: torch.from_numpy(x).to(device))
+        if self.prior.bound() >= 1 << 53:
+            raise ValueError("the weights of the prior are too large for exact sums")
 
 
 def load(path: Path, device: torch.device) -> Model:
-    """The model of a weights file. Raises ValueError for a damaged file."""
-    stated = registry.metadata(path)
+    """The model of a weights file. Raises ValueError for what is none."""
     try:
+        stated = registry.metadata(path)
         model = Model(load_file(path), Design(**json.loads(stated["design"])), device)
     except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
         raise ValueError(f"{path}: not a weights file of this release ({error})") from None
-    if model.id.hex() != stated["model_id"]:
+    if model.id.hex() != stated.get("model_id"):
         raise ValueError(f"{path}: the tensors do not have the id that the file states")
     return model
 

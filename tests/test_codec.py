@@ -1,6 +1,7 @@
 """The codec end to end: sizes, kinds of pictures, windows, threads, devices."""
 
 import pickle
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -110,6 +111,17 @@ def test_many_gives_what_came_before_the_bad_one(codec: Codec, small: Plane) -> 
         next(results)
 
 
+def test_many_gives_what_came_before_a_failing_source(codec: Codec, small: Plane) -> None:
+    def source() -> Iterator[Plane]:
+        yield small
+        raise KeyError("no more")
+
+    results = codec.compress_many(source(), 30)
+    assert next(results) == codec.compress(small, 30)
+    with pytest.raises(KeyError):
+        next(results)
+
+
 def test_threads_share_a_codec(codec: Codec, photo: Plane) -> None:
     pictures = [photo[i : i + 60, :80] for i in range(16)]
     with ThreadPoolExecutor(4) as pool:
@@ -166,6 +178,9 @@ def test_symbols_beyond_the_limit_are_refused(codec: Codec) -> None:
         np.zeros((0, 4, 3), np.uint8),
         Image.new("RGB", (0, 5)),
         torch.zeros(4, 4),
+        torch.full((3, 4, 4), 200.0),
+        torch.full((3, 4, 4), torch.nan),
+        torch.zeros(60, 4, 3, dtype=torch.uint8),
         "x.png",
     ],
 )
@@ -174,10 +189,22 @@ def test_no_picture(codec: Codec, picture: Any) -> None:
         codec.compress(picture)
 
 
-@pytest.mark.parametrize("quality", [-1, 101])
-def test_quality_out_of_range(codec: Codec, small: Plane, quality: int) -> None:
-    with pytest.raises(ValueError, match="quality"):
+@pytest.mark.parametrize("quality", [-1, 101, 50.0, "50"])
+def test_quality_out_of_range(codec: Codec, small: Plane, quality: Any) -> None:
+    with pytest.raises((ValueError, TypeError)):
         codec.compress(small, quality)
+
+
+@pytest.mark.parametrize("data", ["photo.aec", None, [1, 2], 5])
+def test_what_is_no_bytes(codec: Codec, data: Any) -> None:
+    with pytest.raises(TypeError):
+        codec.decompress(data)
+
+
+def test_other_kinds_of_bytes(codec: Codec, small: Plane) -> None:
+    data = codec.compress(small)
+    for same in (bytearray(data), memoryview(data), memoryview(data).cast("b")):
+        assert codec.decompress(same).size == (90, 70)
 
 
 def test_wrong_arguments(codec: Codec) -> None:

@@ -1,12 +1,14 @@
 """Pictures in and out: every mode of Pillow's, alpha, metadata."""
 
 import io
+import struct
 import zlib
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from aecodec import Codec
 from aecodec.errors import Corrupt
@@ -95,11 +97,59 @@ def test_metadata_survives(codec: Codec, small_image: Image.Image) -> None:
     assert decoded.info["xmp"] == b"<x:xmpmeta/>"
 
 
-def test_orientation_of_tiff(small_image: Image.Image) -> None:
+def test_tiff_is_turned_once(small_image: Image.Image) -> None:
+    """Pillow turns TIFFs when it loads them; the orientation must not be kept as well."""
     exif = Image.Exif()
-    exif[0x0112] = 8
-    picture = from_any(reopened(small_image, "TIFF", exif=exif))
-    assert to_any(picture, "pil").getexif()[0x0112] == 8
+    exif[0x0112], exif[0x010F] = 6, "camera"
+    decoded = to_any(from_any(reopened(small_image, "TIFF", exif=exif)), "pil")
+    assert decoded.size == (70, 90)
+    assert 0x0112 not in decoded.getexif()
+    assert 0x0100 not in decoded.getexif()
+    assert decoded.getexif()[0x010F] == "camera"
+
+
+def test_unreadable_exif_is_noted(small_image: Image.Image) -> None:
+    info = PngInfo()
+    info.add_text("Raw profile type exif", "\nexif\n 6\nno hexadecimal digits")
+    assert "unreadable EXIF left out" in from_any(reopened(small_image, "PNG", pnginfo=info)).notes
+
+
+def test_sixteen_bit_colour_is_noted(small: Plane) -> None:
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in small.astype(np.uint16) * 257)
+    picture = from_any(Image.open(io.BytesIO(raw_png(small.shape[1], small.shape[0], 2, rows))))
+    assert "16 bits" in picture.notes[0]
+    np.testing.assert_array_equal(picture.pixels, small)
+
+
+def test_sixteen_bit_gray_with_alpha_stays_gray() -> None:
+    rows = b"".join(b"\0" + np.array([[1000, 65535], [40000, 0]], ">u2").tobytes() for _ in range(2))
+    picture = from_any(Image.open(io.BytesIO(raw_png(2, 2, 4, rows))))
+    assert picture.mode == "LA"
+    assert picture.alpha is not None
+    assert picture.alpha.tolist() == [[255, 0], [255, 0]]
+
+
+def test_sixteen_bit_gray_with_a_clear_level() -> None:
+    image = Image.fromarray(np.array([[1000, 50000]], np.uint16))
+    image.info["transparency"] = 1000
+    picture = from_any(image)
+    assert picture.alpha is not None
+    assert picture.alpha.tolist() == [[0, 255]]
+
+
+def test_integers_of_eight_bits_stay_bright() -> None:
+    assert from_any(Image.new("L", (3, 3), 250).convert("I")).pixels.min() == 250
+
+
+def raw_png(width: int, height: int, colour_type: int, rows: bytes) -> bytes:
+    """A PNG of 16 bits per sample, which Pillow does not write."""
+
+    def chunk(kind: bytes, payload: bytes) -> bytes:
+        return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])

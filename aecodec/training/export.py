@@ -27,11 +27,22 @@ PRIOR_COUNTS = 1000.0  # how many symbols the Gaussian shape is worth against th
 
 
 def load_network(checkpoint: Path) -> tuple[Network, dict[str, Any]]:
-    """The averaged network of a checkpoint, and the checkpoint's other entries."""
-    state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    """The averaged network of a checkpoint, and the checkpoint's other entries. Raises ValueError."""
+    state = read_checkpoint(checkpoint)
     network = Network(Design(**state["design"]))
     network.load_state_dict(state["average"])
     return network.eval(), state
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `Run.save` has written. Raises ValueError for anything else."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if {"design", "network", "average", "step", "seconds"} <= state.keys():
+            return state
+    except Exception:  # broken files make torch raise almost anything
+        pass
+    raise ValueError(f"{path}: not a checkpoint, or a damaged one")
 
 
 def export(network: Network, out: Path, images: Sequence[Path]) -> str:
@@ -41,8 +52,6 @@ def export(network: Network, out: Path, images: Sequence[Path]) -> str:
         draft = Path(scratch) / "draft.safetensors"
         model.save(draft, tensors, design)
         codec = Codec(device="cpu", weights=draft)
-    if codec.model.prior.bound() >= 1 << 53:
-        raise ValueError("the weights of the prior are too large for exact sums")
     fit_tables(tensors, codec, images)
     return model.save(out, tensors, design)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..transforms import Design, initialise_with_pca
 from .data import Patches, check_apart, find_images, loader
+from .export import read_checkpoint
 from .measure import measure_network
 from .network import LAMBDA_MAX, LAMBDA_MIN, Network, lagrangian
 
@@ -47,7 +48,6 @@ def train(folders: list[Path], out: Path, recipe: Recipe, valid: Path | None, re
     With ``valid``, rate and distortion of real files of the images in that folder are logged now and then. Raises
     ValueError where there is nothing to learn from, or no checkpoint that could be resumed.
     """
-    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     torch.set_flush_denormal(True)  # denormals make CPU steps up to twice as slow as training goes on
     files, skipped = find_images(folders, 2 * recipe.patch)
@@ -66,6 +66,7 @@ def train(folders: list[Path], out: Path, recipe: Recipe, valid: Path | None, re
         raise ValueError(f"{checkpoint} exists: resume it, or choose another folder")
     else:
         run.start(Patches(files, 64, recipe.patch, recipe.seed + 1)[0])
+    out.mkdir(parents=True, exist_ok=True)
     with (out / "log.jsonl").open("a") as log:
 
         def record(entry: dict[str, Any]) -> None:
@@ -202,7 +203,7 @@ class Run:
     def load(self, path: Path) -> None:
         if not path.is_file():
             raise ValueError(f"{path}: no checkpoint to resume")
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_checkpoint(path)
         if state["design"] != asdict(self.network.design):
             raise ValueError(f"{path}: a checkpoint of another design: {state['design']}")
         self.step, self.seconds = state["step"], state["seconds"]
