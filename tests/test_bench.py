@@ -1,5 +1,8 @@
 """What the bench computes, where the right answer is known."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,6 +35,11 @@ def test_psnr_of_a_known_error() -> None:
 def test_better_than_jpeg(codec: Codec, small_image: Image.Image) -> None:
     curves = measure([small_image.resize((180, 140))], [JPEG, ours(codec)])
     assert bd_rate(curves[JPEG.name][0], curves["aecodec"][0]) < -10
+
+
+def test_committed_figures_are_those_of_the_committed_weights(codec: Codec) -> None:
+    results = json.loads((Path(__file__).parent.parent / "docs" / "kodak" / "rd.json").read_text())
+    assert results["model"] == codec.model.id.hex()
 
 
 def test_the_decoder_keeps_its_budget(codec: Codec) -> None:

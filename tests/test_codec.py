@@ -19,7 +19,9 @@ from aecodec.image import Plane
 from .conftest import psnr
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 70), (70, 1), (16, 16), (17, 15), (64, 64), (513, 40), (33, 1030)])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 70), (70, 1), (16, 16), (17, 15), (64, 64), (513, 40), (33, 1030), (1, 65535), (65535, 1)]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_sizes(codec: Codec, photo: Plane, size: tuple[int, int], channels: int) -> None:
     picture = np.resize(photo, (*size, 3))[:, :, :channels]
