@@ -1,5 +1,6 @@
 """A model as it codes: weights from a safetensors file, joined into transforms, exact prior and coder."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from functools import lru_cache
@@ -19,6 +20,18 @@ from .prior import ExactPrior
 from .transforms import Analysis, Design, HyperAnalysis, Synthesis
 
 QUALITIES = 101
+NORMATIVE = ("coder.", "prior.", "synthesis")  # tensors with these prefixes decide what a file decodes to
+
+
+def model_id(tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """First 8 bytes of the SHA-256 over the normative tensors: name, type, shape and bytes, sorted by name."""
+    digest = hashlib.sha256()
+    for name in sorted(n for n in tensors if n.startswith(NORMATIVE)):
+        value = np.ascontiguousarray(tensors[name])
+        little = value.astype(value.dtype.newbyteorder("<"), copy=False)
+        shape = "x".join(map(str, value.shape))
+        digest.update(f"{name} {value.dtype.name} {shape}\n".encode() + little.tobytes())
+    return digest.digest()[:8]
 
 
 class Model:
@@ -39,7 +52,7 @@ class Model:
             return module.to(device).eval().requires_grad_(False)
 
         self.device, self.design = device, design
-        self.id = registry.model_id(tensors)
+        self.id = model_id(tensors)
         self.analysis: Analysis = network(Analysis(design), "analysis.")
         self.hyper_analysis: HyperAnalysis = network(HyperAnalysis(design), "hyper_analysis.")
         self.synthesis: Synthesis = network(Synthesis(design), "synthesis.")
@@ -75,7 +88,7 @@ def load_installed(path: Path, device: torch.device) -> Model:
 
 def save(path: Path, tensors: dict[str, npt.NDArray[Any]], design: dict[str, int]) -> str:
     """Write a weights file and return its model id in hexadecimal."""
-    identity = registry.model_id(tensors).hex()
+    identity = model_id(tensors).hex()
     partial = path.with_name(f".{path.name}.partial")
     save_file(tensors, partial, {"design": json.dumps(design), "model_id": identity})
     partial.chmod(0o644)  # the library leaves it unreadable to others

@@ -1,31 +1,13 @@
-"""Which weights are installed, and their identity. Standard library and numpy only: no torch."""
+"""Which weights are installed. Standard library only, so that `aecodec info` starts fast."""
 
-import hashlib
 import json
 import struct
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from .errors import UnknownModel
 
-NORMATIVE = ("coder.", "prior.", "synthesis")  # tensors with these prefixes decide what a file decodes to
 _HEADER_LIMIT = 1 << 20
-
-
-def model_id(tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """First 8 bytes of the SHA-256 over the normative tensors: name, type, shape and bytes, sorted by name."""
-    digest = hashlib.sha256()
-    for name in sorted(n for n in tensors if n.startswith(NORMATIVE)):
-        value = np.ascontiguousarray(tensors[name])
-        little = value.astype(value.dtype.newbyteorder("<"), copy=False)
-        shape = "x".join(map(str, value.shape))
-        digest.update(f"{name} {value.dtype.name} {shape}\n".encode() + little.tobytes())
-    return digest.digest()[:8]
 
 
 def folder() -> Path:
