@@ -90,7 +90,7 @@ class Codec:
             while True:
                 try:
                     prepared = self._prepare(next(source))
-                    tiles = coding.symbols(self.model, prepared.pixels, quality)
+                    tiles = list(coding.symbols(self.model, prepared.pixels, quality))
                 except StopIteration:
                     break
                 except Exception:
@@ -108,12 +108,13 @@ class Codec:
             return picture
         return image.from_any(picture, self.max_pixels)
 
-    def _write(self, picture: Picture, quality: int, tiles: list[list[Part]]) -> bytes:
+    def _write(self, picture: Picture, quality: int, tiles: Iterable[tuple[int, list[Part]]]) -> bytes:
         height, width, _ = picture.pixels.shape
         header = Header(self.model.id, width, height, picture.mode, quality, coding.TILE)
         alpha = None if picture.alpha is None else image.encode_alpha(picture.alpha)
-        coded = [coding.code(self.model, parts, quality) for parts in tiles]
-        return container.write(Container(header, coded, dict(picture.metadata), alpha))
+        coded = {place: coding.code(self.model, parts, quality) for place, parts in tiles}
+        in_order = [coded[place] for place in range(header.tile_count)]
+        return container.write(Container(header, in_order, dict(picture.metadata), alpha))
 
     # Decoding
 

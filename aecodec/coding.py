@@ -26,8 +26,8 @@ TILE_BATCH = 8  # tiles that pass the prior together
 Part = tuple[Symbols, Indices]  # what is coded at once: a tile's hyper-latents, or one context step of it
 
 
-def symbols(m: Model, pixels: Plane, quality: int) -> list[list[Part]]:
-    """All that the networks do in encoding: the parts of every tile of pixels ``[H, W, 1 or 3]``."""
+def symbols(m: Model, pixels: Plane, quality: int) -> Iterator[tuple[int, list[Part]]]:
+    """All that the networks do in encoding: places and parts of the tiles of pixels ``[H, W, 1 or 3]``."""
     return quantise(m, analyse(m, pixels, quality), quality)
 
 
@@ -49,15 +49,16 @@ def analyse(m: Model, pixels: Plane, quality: int, window: int = WINDOW) -> Tens
 
 
 @torch.inference_mode()
-def quantise(m: Model, y: Tensor, quality: int, tile_size: int = TILE) -> list[list[Part]]:
-    """The parts of every tile in raster order, each hyper-latents first and then step by step."""
+def quantise(m: Model, y: Tensor, quality: int, tile_size: int = TILE) -> Iterator[tuple[int, list[Part]]]:
+    """Every tile's place in raster order and its parts, hyper-latents first and then step by step.
+
+    Tiles come batch by batch, so that those of a large picture need not be held together.
+    """
     boxes = grid(y.shape[0], y.shape[1], tile_size // LATENT)
-    tiles: list[list[Part]] = [[] for _ in boxes]
     for batch in _batches(boxes, [quality] * len(boxes)):
         found = _quantise_batch(m, torch.stack([y[boxes[i].rows, boxes[i].columns] for i in batch]), quality)
         for row, i in enumerate(batch):
-            tiles[i] = [(part[row], indices[row]) for part, indices in found]
-    return tiles
+            yield i, [(part[row], indices[row]) for part, indices in found]
 
 
 def _quantise_batch(m: Model, y: Tensor, quality: int) -> list[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]]:

@@ -129,7 +129,7 @@ def fit_tables(tensors: Tensors, codec: Codec, images: Sequence[Path]) -> None:
     supports = tensors["coder.supports"].tolist()
     counts = [np.zeros(2 * k + 2) for k in supports]
     for n, path in enumerate(images):
-        for parts in coding.symbols(codec.model, read_rgb(path), n * 37 % model.QUALITIES):
+        for _, parts in coding.symbols(codec.model, read_rgb(path), n * 37 % model.QUALITIES):
             for symbols, indices in parts:
                 for i in np.unique(indices):
                     k, s = supports[i], symbols[indices == i]

@@ -30,7 +30,7 @@ def measure(codec: Codec, images: Sequence[Path]) -> dict[str, list[float]]:
             bpp.append(8 * len(data) / error[..., 0].size)
             psnr.append(float(10 * np.log10(255**2 / np.mean(error**2))))
             tiles = coding.symbols(codec.model, pixels, quality)
-            estimated += sum(codec.model.coder.bits(*part) for parts in tiles for part in parts) / error[..., 0].size
+            estimated += sum(codec.model.coder.bits(*part) for _, parts in tiles for part in parts) / error[..., 0].size
         found["bpp"].append(round(float(np.mean(bpp)), 4))
         found["psnr"].append(round(float(np.mean(psnr)), 3))
         found["disk_over_estimate"].append(round(sum(bpp) / estimated, 5))
@@ -61,7 +61,7 @@ def fixed_point_cost(network: Network, codec: Codec, images: Sequence[Path]) -> 
             y = coding.analyse(codec.model, pixels, quality)
             _, y_bits, z_bits = network.code(y[None], torch.tensor([quality / 100]))
             float_ += float(y_bits + z_bits)
-            (parts,) = coding.quantise(codec.model, y, quality)
+            ((_, parts),) = coding.quantise(codec.model, y, quality)
             for symbols, indices in parts:
                 log_scale = torch.from_numpy(indices.astype(np.float32)) / 8 + SCALE_MIN_LOG2
                 exact += float(gaussian_bits(torch.from_numpy(symbols), log_scale).sum())
