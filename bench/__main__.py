@@ -1,92 +1,144 @@
 """``python -m bench``: what the README's figures come from."""
 
 import json
+import platform
+import sys
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import torch
 import typer
 from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from aecodec import Codec, registry
+from aecodec import Codec
 
+from . import codecs, images, measure, metrics, plot
 from . import macs as macs_module
 from . import rd as rd_module
+from . import report as report_module
 from . import speed as speed_module
-from .codecs import AVIF, JPEG, WEBP, ours, psnr
+from .metrics import METRICS
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__)
 
 Data = Annotated[Path | None, typer.Option(help="A folder of images; photographs of scikit-image if not given.")]
-
-
-def load_images(folder: Path | None) -> list[Image.Image]:
-    """The images of a folder as RGB, or those that come with scikit-image."""
-    if folder is None:
-        from skimage import data
-
-        photographs = (data.astronaut(), data.chelsea(), data.coffee(), data.rocket())
-        return [Image.fromarray(np.asarray(p)) for p in photographs]
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp", ".ppm"})
-    if not paths:
-        raise typer.BadParameter(f"no images in {folder}")
-    images = []
-    for path in paths:
-        with Image.open(path) as image:
-            images.append(image.convert("RGB"))
-    return images
+Out = Annotated[Path | None, typer.Option(help="A folder for the results.")]
 
 
 @app.command()
 def rd(
     data: Data = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for rd.json and rd.png.")] = None,
+    out: Out = None,
+    slow: Annotated[bool, typer.Option("--slow", help=f"{codecs.SLOW} as well, seconds an image.")] = False,
 ) -> None:
-    """Rate-distortion on real files, and BD-rates against JPEG."""
-    codec = Codec()
-    peers = [ours(codec), JPEG, WEBP, AVIF]
-    curves = rd_module.measure(load_images(data), peers)
-    print("codec            quality      bpp   PSNR   (means over images)")
-    for peer in peers:
-        for quality, (bpp, decibels) in zip(peer.qualities, np.mean(curves[peer.name], 0), strict=True):
-            print(f"{peer.name:16} {quality:7} {bpp:8.3f} {decibels:6.2f}")
-    rates = {name: rd_module.mean_bd_rate(curves[JPEG.name], found) for name, found in curves.items()}
-    for name, rate in rates.items():
-        print(f"BD-rate against {JPEG.name}: {name:16} {rate:+6.1f} %")
+    """Rate-distortion on real files, ours and the peers', with BD-rates.
+
+    With --out: rd.json, rd.csv, a plot of each metric as SVG, and report.html, which shows it all and needs no
+    network. What was measured is kept in a cache: a second run, or one that was stopped, computes only what is missing.
+    """
+    paths = _found(data)
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        means = {name: np.mean(found, 0).round(4).tolist() for name, found in curves.items()}
-        rounded = {name: round(rate, 2) for name, rate in rates.items()}
-        result = {"model": codec.model.id.hex(), "images": len(curves[JPEG.name]), "bd_rate": rounded, "curves": means}
-        (out / "rd.json").write_text(json.dumps(result, indent=1) + "\n")
-        plot(means, out / "rd.png")
+    present, absent = codecs.roster()
+    chosen = [c for c in present.values() if slow or c.name != codecs.SLOW]
+    with _progress() as bar:
+        task = bar.add_task("reading", total=len(paths))
+        samples, skipped = images.survey(paths, data, lambda: bar.advance(task))
+        if not samples:
+            raise typer.BadParameter(f"no readable image: {next(iter(skipped.values()))}")
+        task = bar.add_task("files", total=len(samples) * sum(len(c.qualities) for c in chosen))
+        cache = measure.Cache(measure.default_cache())
+        measured = measure.measure(samples, chosen, cache, lambda count: bar.advance(task, count))
+    found = rd_module.summarise(samples, skipped, chosen, absent, measured)
+    _print_rd(found)
+    if out:
+        rd_module.write(found, out)
+        for metric in METRICS:
+            (out / f"rd-{metric}.svg").write_text(plot.rate_distortion(found, metric))
+        print(report_module.write(out, report_module.compare_pictures(samples, chosen)))
 
 
-def plot(curves: dict[str, list[list[float]]], path: Path) -> None:
-    """PSNR over bits per pixel, on a logarithmic axis."""
-    import matplotlib as mpl
+def _print_rd(found: rd_module.Results) -> None:
+    for name in found["codecs"]:
+        columns = [rd_module.mean_curve(found, name, metric) for metric in METRICS]
+        print(f"{name:22} quality    bpp    {'   '.join(METRICS.values())}")
+        for place, quality in enumerate(found["codecs"][name]["qualities"]):
+            values = [f"{c[place, 1]:8.3f}" if len(c) else "       -" for c in columns]
+            bpp = f"{columns[0][place, 0]:8.4f}" if len(columns[0]) else "       -"
+            print(f"{'':22} {quality:7} {bpp} {'    '.join(values)}")
+    print(f"\nBD-rate against {codecs.JPEG}, mean over {len(found['images'])} images")
+    for name in found["codecs"]:
+        rates = [found["bd_rate"][metric][name] for metric in METRICS]
+        cells = [f"{label} {rate['mean']:+6.1f} %" for label, rate in zip(METRICS, rates, strict=True) if rate]
+        print(f"{name:22} {'  '.join(cells)}")
+    for title, entries in (
+        ("absent", found["absent"]),
+        ("left out", found["skipped"]),
+        ("note", found["notes"]),
+        ("failed", rd_module.failures(found)),
+    ):
+        for name, reason in entries.items():
+            print(f"{title}: {name}: {reason}")
+    if found["skipped"]:
+        print(f"{len(found['skipped'])} of {len(found['skipped']) + len(found['images'])} files left out")
 
-    mpl.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import FuncFormatter
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), dpi=110)
-    for name, curve in curves.items():
-        bpp, decibels = np.transpose(curve)
-        own = name == "aecodec"
-        axes.plot(bpp, decibels, marker=".", linewidth=2.4 if own else 1.2, label=name, zorder=3 if own else 2)
-    axes.set_xscale("log")
-    axes.set_xlim(0.08, 4)
-    ticks = [0.1, 0.2, 0.5, 1, 2, 4]
-    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
-    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, place: ""))
-    axes.set_xlabel("bits per pixel (of the file)")
-    axes.set_ylabel("PSNR in dB (RGB)")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path)
+@app.command()
+def compare(old: Path, new: Path) -> None:
+    """What got better or worse between two rd.json files, and by how much."""
+    try:
+        runs = [rd_module.load(path) for path in (old, new)]
+        print("\n".join(rd_module.compare(*runs)))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@app.command()
+def speed(data: Data = None, out: Out = None) -> None:
+    """Encoding and decoding at 1 and 2 threads, ours and the peers' in turns; start-up; memory up to 100 megapixels.
+
+    With --out: speed.json, which the next `rd` with the same folder puts into its report.
+    """
+    path = _found(data)[0]
+    image, _ = images.read(path)
+    found: speed_module.Results = {
+        "machine": f"{platform.system()} {platform.machine()}, {speed_module.processor()}",
+        "image": f"{path.name}, {image.width}x{image.height}",
+        "codecs": {},
+        "start_up": {},
+        "memory": {},
+    }
+    with _progress() as bar:
+        task = bar.add_task("", total=len(speed_module.THREADS) + 1 + len(speed_module.MEGAPIXELS))
+        for threads in speed_module.THREADS:
+            bar.update(task, description=f"codecs, {threads} threads")
+            found["codecs"][str(threads)] = speed_module.codec_seconds(path, threads)
+            bar.advance(task)
+        bar.update(task, description="start-up")
+        found["start_up"] = speed_module.interleaved(speed_module.start_up_tasks(), 5)
+        bar.advance(task)
+        for megapixels in speed_module.MEGAPIXELS:
+            bar.update(task, description=f"memory, {megapixels} MP")
+            found["memory"][str(megapixels)] = speed_module.peak_memory(megapixels, image)
+            bar.advance(task)
+    _print_speed(found)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "speed.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _print_speed(found: speed_module.Results) -> None:
+    print(f"{found['image']} on {found['machine']}; milliseconds per megapixel, and times those of {codecs.JPEG}")
+    for threads, rows in found["codecs"].items():
+        for name, row in rows.items():
+            cells = [f"{way} {1000 * row[way]:8.1f} {row[way] / rows[codecs.JPEG][way]:7.1f} x" for way in row]
+            print(f"{threads} threads  {name:22} {'  '.join(cells)}")
+    for name, seconds in found["start_up"].items():
+        print(f"{name:24} {1000 * seconds:8.1f} ms")
+    for megapixels, ways in found["memory"].items():
+        for way, row in ways.items():
+            print(f"{megapixels:>4} MP {way:10} {row['gibibytes']:.2f} GiB {row['seconds']:6.1f} s")
 
 
 @app.command()
@@ -103,54 +155,42 @@ def macs() -> None:
 @app.command()
 def overhead(data: Annotated[Path, typer.Option(help="A folder of images.")]) -> None:
     """Bits on disk over the bits that the model's tables estimate."""
-    from aecodec.training.measure import measure
+    from aecodec.training.measure import measure as measure_files
 
-    found = measure(Codec(), sorted(data.glob("*.png")))
+    found = measure_files(Codec(), _found(data))
     for quality, bpp, ratio in zip(found["quality"], found["bpp"], found["disk_over_estimate"], strict=True):
         print(f"quality {quality:3}: {bpp:.3f} bpp on disk, {ratio:.4f} times the estimate")
 
 
 @app.command()
-def speed(data: Data = None, rounds: int = 15, threads: int = 2) -> None:
-    """Time for a 768x512 image in a warm process, ours and the peers' in turns, and the start of the command line."""
-    torch.set_num_threads(threads)
-    if data is None:
-        photo = np.asarray(load_images(None)[0])
-        image = Image.fromarray(np.hstack((photo, photo[:, :256])))
-    else:
-        image = load_images(data)[0]
-    tasks = speed_module.codec_tasks(image, [(ours(Codec()), 50), (JPEG, 75), (WEBP, 75), (AVIF, 60)])
-    found = speed_module.interleaved(tasks, rounds)
-    for name, seconds in found.items():
-        ratio = seconds / found[f"{AVIF.name} {name.split()[-1]}"]
-        print(f"{name:24} {1000 * seconds:8.1f} ms  {ratio:6.1f} x AVIF")
-    for name, seconds in speed_module.interleaved(speed_module.start_up_tasks(), 5).items():
-        print(f"{name:24} {1000 * seconds:8.1f} ms")
-
-
-@app.command()
-def memory(megapixels: int = 100) -> None:
-    """Peak resident memory of the command line on a large file."""
-    for command, (gigabytes, seconds) in speed_module.peak_memory(megapixels, load_images(None)[0]).items():
-        print(f"{command:11} {megapixels} MP: {gigabytes:.2f} GiB, {seconds:.1f} s")
-
-
-@app.command()
 def picture(out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("docs/picture.png")) -> None:
     """The README's picture: a detail as it was, and as JPEG and aecodec keep it in the same number of bytes."""
-    image = load_images(None)[0]
-    codec = Codec()
-    ours_data = codec.compress(image, 18)
-    jpeg_data = min((JPEG.encode(image, q) for q in range(1, 60)), key=lambda data: abs(len(data) - len(ours_data)))
-    versions = [image, JPEG.decode(jpeg_data), codec.decompress(ours_data)]
+    image, _ = images.read(_found(None)[0])
+    present, _ = codecs.roster()
+    ours, jpeg = present[codecs.OURS], present[codecs.JPEG]
+    data = jpeg.encode(image, report_module.JPEG_QUALITY)
+    versions = [image, jpeg.decode(data)]
+    print(f"{codecs.JPEG}: {len(data)} bytes, {metrics.psnr(image, versions[-1]):.2f} dB")
+    quality, data = report_module.largest_within(ours, image, len(data))
+    versions.append(ours.decode(data))
+    print(f"aecodec, quality {quality}: {len(data)} bytes, {metrics.psnr(image, versions[-1]):.2f} dB")
     detail = (120, 0, 376, 256)
     row = Image.new("RGB", (3 * 320 + 20, 320), "white")
     for place, version in enumerate(versions):
         row.paste(version.crop(detail).resize((320, 320), Image.Resampling.BICUBIC), (place * 330, 0))
     row.save(out, optimize=True)
-    print(f"model {registry.metadata(registry.find(codec.model.id))['model_id']}")
-    print(f"JPEG {len(jpeg_data)} bytes {psnr(image, versions[1]):.2f} dB")
-    print(f"aecodec {len(ours_data)} bytes {psnr(image, versions[2]):.2f} dB")
+
+
+def _found(data: Path | None) -> list[Path]:
+    try:
+        return images.find(data)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
 if __name__ == "__main__":

@@ -1,47 +1,179 @@
-"""Rate-distortion of real files, and what it says in one number."""
+"""Rate-distortion: curves from measured points, Bjontegaard deltas, and what changed between two runs."""
 
+import contextlib
+import csv
+import json
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-from rich.progress import track
 from scipy.interpolate import PchipInterpolator
 
-from .codecs import Peer, psnr
+from aecodec import Codec
 
-Curve = npt.NDArray[np.float64]  # rows of (bits per pixel, PSNR), by quality
+from .codecs import JPEG, Peer
+from .images import Sample
+from .measure import Point
+from .metrics import METRICS
+
+Curve = npt.NDArray[np.float64]  # rows of (bits per pixel, metric)
+Results = dict[str, Any]  # the content of rd.json
+
+KIND = "rate-distortion"
+LEAST_OVERLAP = 0.5
 
 
-def measure(images: Sequence[Image.Image], peers: Sequence[Peer]) -> dict[str, list[Curve]]:
-    """For every codec, a curve for each image."""
-    found: dict[str, list[Curve]] = {peer.name: [] for peer in peers}
-    for image in track(images, "images"):
-        for peer in peers:
-            points = []
-            for quality in peer.qualities:
-                data = peer.encode(image, quality)
-                points.append((8 * len(data) / (image.width * image.height), psnr(image, peer.decode(data))))
-            found[peer.name].append(np.array(points))
-    return found
+class NoOverlap(ValueError):
+    """Two curves that share too little of their range to be compared."""
 
 
 def bd_rate(anchor: Curve, test: Curve) -> float:
     """Percent of rate that ``test`` needs more than ``anchor`` for the same distortion.
 
-    Bjontegaard's delta rate (VCEG-M33) with piecewise cubic interpolation of the log-rate. Raises ValueError where
-    the curves share less than half of the anchor's range of distortion.
+    Bjontegaard's delta rate (VCEG-M33) with piecewise cubic interpolation (PCHIP) of the log-rate. Raises `NoOverlap`
+    where the curves share less than half of the anchor's range of distortion.
     """
-    low, high = max(anchor[:, 1].min(), test[:, 1].min()), min(anchor[:, 1].max(), test[:, 1].max())
-    if high - low < 0.5 * np.ptp(anchor[:, 1]):
-        raise ValueError("the curves overlap too little")
-    areas = []
-    for curve in (anchor, test):
-        ordered = curve[np.argsort(curve[:, 1])]
-        areas.append(PchipInterpolator(ordered[:, 1], np.log(ordered[:, 0])).integrate(low, high))
+    anchor, test = _increasing(anchor), _increasing(test)
+    if min(len(anchor), len(test)) < 2:
+        raise NoOverlap("a curve needs two points")
+    low, high = max(anchor[0, 1], test[0, 1]), min(anchor[-1, 1], test[-1, 1])
+    if high - low < LEAST_OVERLAP * (anchor[-1, 1] - anchor[0, 1]):
+        raise NoOverlap("the curves overlap too little")
+    areas = [PchipInterpolator(c[:, 1], np.log(c[:, 0])).integrate(low, high) for c in (anchor, test)]
     return float(100 * np.expm1((areas[1] - areas[0]) / (high - low)))
 
 
-def mean_bd_rate(anchor: Sequence[Curve], test: Sequence[Curve]) -> float:
-    """The mean over images of `bd_rate`."""
-    return float(np.mean([bd_rate(a, t) for a, t in zip(anchor, test, strict=True)]))
+def _increasing(curve: Curve) -> Curve:
+    """Without the points that another one beats in both rate and distortion."""
+    kept: list[npt.NDArray[np.float64]] = []
+    for row in curve[np.lexsort((-curve[:, 1], curve[:, 0]))]:
+        if not kept or row[1] > kept[-1][1]:
+            kept.append(row)
+    return np.array(kept).reshape(-1, 2)
+
+
+def mean_bd_rate(anchor: Sequence[Curve], test: Sequence[Curve]) -> dict[str, float] | None:
+    """The mean of the images' BD-rates, its standard error, and of how many images; None if of none."""
+    found = []
+    for a, t in zip(anchor, test, strict=True):
+        with contextlib.suppress(NoOverlap):
+            found.append(bd_rate(a, t))
+    if not found:
+        return None
+    error = float(np.std(found) / len(found) ** 0.5)
+    return {"mean": round(float(np.mean(found)), 2), "standard_error": round(error, 2), "images": len(found)}
+
+
+def summarise(
+    samples: Sequence[Sample],
+    skipped: dict[str, str],
+    codecs: Sequence[Peer],
+    absent: dict[str, str],
+    measured: dict[str, dict[str, list[Point]]],
+) -> Results:
+    """All that was found, as it goes into rd.json."""
+    found: Results = {
+        "kind": KIND,
+        "model": Codec().model.id.hex(),
+        "images": {s.name: {"width": s.width, "height": s.height, "sha256": s.digest} for s in samples},
+        "notes": {s.name: s.note for s in samples if s.note},
+        "skipped": skipped,
+        "absent": absent,
+        "codecs": {
+            c.name: {"version": c.version, "settings": c.settings, "qualities": c.qualities, "points": measured[c.name]}
+            for c in codecs
+        },
+    }
+    found["bd_rate"] = {metric: {c.name: bd_rate_of(found, c.name, JPEG, metric) for c in codecs} for metric in METRICS}
+    return found
+
+
+def bd_rate_of(found: Results, codec: str, anchor: str, metric: str) -> dict[str, float] | None:
+    """`mean_bd_rate` of one codec against another."""
+    images = list(found["images"])
+    return mean_bd_rate(
+        [curve(found, anchor, image, metric) for image in images],
+        [curve(found, codec, image, metric) for image in images],
+    )
+
+
+def curve(found: Results, codec: str, image: str, metric: str) -> Curve:
+    """The points of a codec on one image that have a value of this metric."""
+    size = found["images"][image]
+    pixels = size["width"] * size["height"]
+    points = found["codecs"][codec]["points"][image]
+    rows = [(8 * p["bytes"] / pixels, p[metric]) for p in points if p.get(metric) is not None]
+    return np.array(rows, np.float64).reshape(-1, 2)
+
+
+def mean_curve(found: Results, codec: str, metric: str) -> Curve:
+    """Means over the images that have a value at every quality."""
+    qualities = len(found["codecs"][codec]["qualities"])
+    whole = [c for image in found["images"] if len(c := curve(found, codec, image, metric)) == qualities]
+    return np.mean(whole, 0) if whole else np.empty((0, 2))
+
+
+def failures(found: Results) -> dict[str, str]:
+    """What went wrong, by codec and image, each said once."""
+    return {
+        f"{codec}, {image}": next(p["error"] for p in points if "error" in p)
+        for codec, entry in found["codecs"].items()
+        for image, points in entry["points"].items()
+        if any("error" in p for p in points)
+    }
+
+
+def write(found: Results, out: Path) -> None:
+    """rd.json, rd.csv and the plots as SVG."""
+    (out / "rd.json").write_text(json.dumps(found) + "\n")
+    with (out / "rd.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("codec", "image", "quality", "bytes", "bpp", *METRICS, "error"))
+        for codec, entry in found["codecs"].items():
+            for image, points in entry["points"].items():
+                pixels = found["images"][image]["width"] * found["images"][image]["height"]
+                for quality, p in zip(entry["qualities"], points, strict=True):
+                    bpp = f"{8 * p['bytes'] / pixels:.5f}" if "bytes" in p else ""
+                    values = (p.get(metric) for metric in METRICS)
+                    table.writerow((codec, image, quality, p.get("bytes"), bpp, *values, p.get("error")))
+
+
+def load(path: Path) -> Results:
+    """A run that `write` has left. Raises OSError, or ValueError for any other file."""
+    try:
+        found: Results = json.loads(path.read_text())
+        if found["kind"] == KIND:
+            return found
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"{path}: not the result of a rate-distortion run")
+
+
+def compare(old: Results, new: Results) -> list[str]:
+    """What the new run needs more (+) or less (-) rate for than the old one, codec by codec, on the images of both."""
+    images = [name for name, size in new["images"].items() if old["images"].get(name) == size]
+    if not images:
+        raise ValueError("the two runs have no image in common")
+    lines = [f"{len(images)} images in common; BD-rate of the new run against the old one"]
+    for codec in new["codecs"]:
+        if codec not in old["codecs"]:
+            lines.append(f"{codec}: only in the new run")
+            continue
+        if old["codecs"][codec]["points"] == new["codecs"][codec]["points"]:
+            lines.append(f"{codec}: the same")
+            continue
+        for metric in METRICS:
+            changes = {}
+            for image in images:
+                with contextlib.suppress(NoOverlap):
+                    changes[image] = bd_rate(curve(old, codec, image, metric), curve(new, codec, image, metric))
+            if changes:
+                best, worst = min(changes, key=changes.__getitem__), max(changes, key=changes.__getitem__)
+                lines.append(
+                    f"{codec}, {metric}: {np.mean(list(changes.values())):+.2f} % "
+                    f"({changes[best]:+.2f} % {best} to {changes[worst]:+.2f} % {worst})"
+                )
+    lines += [f"{codec}: only in the old run" for codec in old["codecs"] if codec not in new["codecs"]]
+    return lines

@@ -1,17 +1,32 @@
 """Speed and memory: interleaved timings in a warm process, start-up and peak memory in processes of their own."""
 
+import contextlib
 import os
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
+import torch
 from PIL import Image
 
-from .codecs import Peer
+from .codecs import SLOW, roster
+from .images import read
+from .measure import cores
+
+Results = dict[str, Any]  # the content of speed.json
+
+ROUNDS = 15  # of encoding and decoding by every codec in turn
+THREADS = (1, 2)
+MEGAPIXELS = (1, 10, 100)
 
 
 def interleaved(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -26,21 +41,37 @@ def interleaved(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def codec_tasks(image: Image.Image, peers: Sequence[tuple[Peer, int]]) -> dict[str, Callable[[], object]]:
-    """Encoding and decoding of one image by each codec at a quality of its own."""
+def codec_seconds(path: Path, threads: int, rounds: int = ROUNDS) -> dict[str, dict[str, float]]:
+    """Median seconds per megapixel of encoding and of decoding one image, by codec, on so many processor cores."""
+    # a process of its own, so that all of its threads stay on the cores that it is given
+    with ProcessPoolExecutor(1, get_context("spawn"), _confine, (threads,)) as pool:
+        return pool.submit(_codec_seconds, path, threads, rounds).result()
+
+
+def _confine(threads: int) -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    torch.set_num_threads(threads)
+
+
+def _codec_seconds(path: Path, threads: int, rounds: int) -> dict[str, dict[str, float]]:
+    image, _ = read(path)
+    codecs = [c for c in roster(threads)[0].values() if c.name != SLOW]
     tasks: dict[str, Callable[[], object]] = {}
-    for peer, quality in peers:
-        data = peer.encode(image, quality)
-        tasks[f"{peer.name} encode"] = lambda peer=peer, quality=quality: peer.encode(image, quality)  # type: ignore[misc]
-        tasks[f"{peer.name} decode"] = lambda peer=peer, data=data: peer.decode(data)  # type: ignore[misc]
-    return tasks
+    for codec in codecs:
+        data = codec.encode(image, codec.typical)
+        tasks[f"{codec.name} encode"] = partial(codec.encode, image, codec.typical)
+        tasks[f"{codec.name} decode"] = partial(codec.decode, data)
+    times = interleaved(tasks, rounds)
+    megapixels = image.width * image.height / 1e6
+    return {c.name: {way: times[f"{c.name} {way}"] / megapixels for way in ("encode", "decode")} for c in codecs}
 
 
 def start_up_tasks() -> dict[str, Callable[[], object]]:
     """The command line's start beside that of torch, each in a new process."""
 
     def run(*arguments: str) -> Callable[[], object]:
-        return lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+        return partial(subprocess.run, [sys.executable, *arguments], check=True, capture_output=True)
 
     golden = str(Path(__file__).parent.parent / "tests" / "golden" / "rgb.aec")
     program = ("-m", "aecodec")
@@ -53,8 +84,8 @@ def start_up_tasks() -> dict[str, Callable[[], object]]:
     }
 
 
-def peak_memory(megapixels: int, image: Image.Image) -> dict[str, tuple[float, float]]:
-    """Peak resident GiB and seconds of compressing and decompressing a file of so many megapixels.
+def peak_memory(megapixels: int, image: Image.Image) -> dict[str, dict[str, float]]:
+    """Peak resident gibibytes and seconds of compressing and decompressing a file of so many megapixels.
 
     The picture is ``image``, enlarged, with its mirror images side by side.
     """
@@ -78,5 +109,15 @@ def peak_memory(megapixels: int, image: Image.Image) -> dict[str, tuple[float, f
             process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode:
                 raise RuntimeError(f"aecodec {command} failed with {process.returncode}")
-            found[command] = (usage.ru_maxrss / (1 << 20), time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            found[command] = {"gibibytes": usage.ru_maxrss / (1 << 20), "seconds": seconds}
     return found
+
+
+def processor() -> str:
+    """The processor's name where the system tells it, and how many of its threads this process may use."""
+    name = platform.processor()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{name}, {cores()} threads"

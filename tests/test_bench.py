@@ -1,45 +1,410 @@
-"""What the bench computes, where the right answer is known."""
+"""What the bench computes, where the right answer is known, and what it does with images that cannot be measured."""
 
+import csv
 import json
+import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
 
+import bjontegaard
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.signal import convolve
+from skimage import data
+from typer.testing import CliRunner, Result
 
+import bench.__main__
 from aecodec import Codec
-from bench.codecs import JPEG, ours, psnr
+from aecodec.image import Plane
+from bench import codecs, images, measure, metrics, plot, rd, report, speed
+from bench.codecs import JPEG, OURS, Peer
 from bench.macs import count
-from bench.rd import bd_rate, measure
+from bench.ssimulacra2 import ssimulacra2
 
+FIGURES = Path(__file__).parent.parent / "docs" / "kodak" / "rd.json"
 CURVE = np.array([[0.2, 28.0], [0.4, 31.0], [0.8, 34.0], [1.6, 37.0]])
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two codecs with three qualities each, and an empty cache."""
+    present, _ = codecs.roster()
+    roster = {
+        name: Peer(name, "1", "", qualities, 50, present[name].encode, present[name].decode)
+        for name, qualities in ((OURS, (10, 50, 90)), (JPEG, (10, 50, 90)))
+    }
+    monkeypatch.setattr(codecs, "roster", lambda threads=1: (roster, {"JPEG XL": "not here"}))
+    monkeypatch.setattr(measure, "_spread", lambda tasks: (_measured(*task) for task in tasks))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def _measured(sample: images.Sample, codec: Peer, qualities: list[int]) -> dict[str, measure.Point]:
+    """As a worker does it, but in this process."""
+    image, _ = images.read(sample.path)
+    return {measure.key(codec, q, sample): measure.point(image, codec, q) for q in qualities}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photo: Plane) -> Path:
+    path = tmp_path / "images"
+    path.mkdir()
+    Image.fromarray(photo[:200, :240]).save(path / "photo.png")
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(bench.__main__.app, [str(a) for a in arguments])
+
+
+# rates
 
 
 def test_bd_rate_of_a_shifted_curve() -> None:
     """A codec that needs 30 % less everywhere has a BD-rate of -30 %."""
-    assert bd_rate(CURVE, CURVE * (0.7, 1)) == pytest.approx(-30)
-    assert bd_rate(CURVE, CURVE) == pytest.approx(0)
-    assert bd_rate(CURVE * (0.7, 1), CURVE) == pytest.approx(100 * (1 / 0.7 - 1))
+    assert rd.bd_rate(CURVE, CURVE * (0.7, 1)) == pytest.approx(-30)
+    assert rd.bd_rate(CURVE, CURVE) == pytest.approx(0)
+    assert rd.bd_rate(CURVE * (0.7, 1), CURVE) == pytest.approx(100 * (1 / 0.7 - 1))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bd_rate_is_that_of_the_bjontegaard_package(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    anchor, test = (np.cumsum(rng.uniform(0.1, 1, (7, 2)), 0) + np.array([0.1, 30]) for _ in range(2))
+    try:
+        ours = rd.bd_rate(anchor, test)
+    except rd.NoOverlap:
+        pytest.skip("these curves do not overlap")
+    theirs = bjontegaard.bd_rate(*anchor.T, *test.T, method="pchip", require_matching_points=False, min_overlap=0)
+    assert ours == pytest.approx(theirs, rel=1e-9)
 
 
 def test_bd_rate_needs_an_overlap() -> None:
-    with pytest.raises(ValueError, match="overlap"):
-        bd_rate(CURVE, CURVE + np.array([0, 6]))
+    with pytest.raises(rd.NoOverlap, match="overlap"):
+        rd.bd_rate(CURVE, CURVE + np.array([0, 6]))
+    with pytest.raises(rd.NoOverlap, match="two points"):
+        rd.bd_rate(CURVE, CURVE[:1])
+
+
+def test_points_that_others_beat_do_not_count() -> None:
+    worse = np.vstack((CURVE, [[1.0, 33.0], [0.8, 33.9], [1.6, 37.0]]))
+    assert rd.bd_rate(CURVE, worse) == pytest.approx(0)
+
+
+def test_the_mean_says_of_how_many_images() -> None:
+    far = CURVE + np.array([0, 6])
+    assert rd.mean_bd_rate([CURVE, CURVE, CURVE], [CURVE * (0.8, 1), CURVE * (0.6, 1), far]) == {
+        "mean": -30.0,
+        "standard_error": round(10 / 2**0.5, 2),
+        "images": 2,
+    }
+    assert rd.mean_bd_rate([CURVE], [far]) is None
+
+
+# metrics
 
 
 def test_psnr_of_a_known_error() -> None:
     a, b = Image.new("RGB", (8, 8), (10, 20, 30)), Image.new("RGB", (8, 8), (11, 21, 31))
-    assert psnr(a, b) == pytest.approx(48.1308, abs=1e-4)
+    assert metrics.psnr(a, b) == pytest.approx(48.1308, abs=1e-4)
+    assert metrics.psnr(a, a) is None
 
 
-def test_better_than_jpeg(codec: Codec, small_image: Image.Image) -> None:
-    curves = measure([small_image.resize((180, 140))], [JPEG, ours(codec)])
-    assert bd_rate(curves[JPEG.name][0], curves["aecodec"][0]) < -10
+def distorted(name: str, kind: str) -> tuple[Image.Image, Image.Image]:
+    """A photograph and a version of it that any machine draws alike."""
+    photo = np.asarray(getattr(data, name)())
+    changed = photo // 16 * 16 + 8 if kind == "coarse" else np.roll(photo, 1, 1)
+    return Image.fromarray(photo), Image.fromarray(changed.astype(np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["coarse", "shift"])
+@pytest.mark.parametrize("name", ["chelsea", "coffee"])
+def test_ms_ssim_is_that_of_the_paper(name: str, kind: str) -> None:
+    def channel(x: Any, y: Any) -> float:
+        window = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+        window = np.outer(window, window) / window.sum() ** 2
+        value = 1.0
+        for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+            if scale:  # means of 2x2; an odd row or column gets a partner of zeros, as in the original code
+                x, y = (np.pad(v, [(n % 2, 0) for n in v.shape]) for v in (x, y))
+                x, y = ((v[::2, ::2] + v[1::2, ::2] + v[::2, 1::2] + v[1::2, 1::2]) / 4 for v in (x, y))
+            mx, my, xx, yy, xy = (convolve(v, window, "valid") for v in (x, y, x * x, y * y, x * y))
+            structure = (2 * (xy - mx * my) + 58.5225) / (xx - mx**2 + yy - my**2 + 58.5225)
+            luminance = (2 * mx * my + 6.5025) / (mx**2 + my**2 + 6.5025) if scale == 4 else 1.0
+            value *= np.mean(luminance * structure) ** weight
+        return value
+
+    a, b = distorted(name, kind)
+    planes = (np.moveaxis(np.asarray(i, np.float64), 2, 0) for i in (a, b))
+    expected = np.mean([channel(x, y) for x, y in zip(*planes, strict=True)])
+    assert metrics.ms_ssim(a, b) == pytest.approx(-10 * np.log10(1 - expected), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "whole", "corner"),
+    [
+        ("astronaut", "coarse", 52.43120601, 58.33130085),
+        ("astronaut", "shift", 16.36720238, None),
+        ("chelsea", "coarse", 64.26354001, 64.87123322),
+        ("chelsea", "shift", 25.53644813, None),
+        ("coffee", "coarse", 65.06179021, 65.07978303),
+        ("coffee", "shift", -12.02520911, None),
+    ],
+)
+def test_ssimulacra2_is_that_of_libjxl(name: str, kind: str, whole: float, corner: float | None) -> None:
+    """Within what the reference's single precision costs; the scores are those of the tool of libjxl 0.11.2."""
+    a, b = distorted(name, kind)
+    assert ssimulacra2(a, b) == pytest.approx(whole, abs=0.02)
+    if corner is not None:  # too small for all six scales
+        box = (0, 0, 130, 90)
+        assert ssimulacra2(a.crop(box), b.crop(box)) == pytest.approx(corner, abs=0.02)
+
+
+def test_the_same_picture_has_the_best_values(photo: Plane) -> None:
+    image = Image.fromarray(photo)
+    assert metrics.measure(image, image) == {"psnr": None, "ms_ssim": None, "ssimulacra2": 100}
+
+
+def test_a_picture_of_another_size_is_an_error() -> None:
+    with pytest.raises(ValueError, match="decoded to 9x8"):
+        metrics.measure(Image.new("RGB", (8, 8)), Image.new("RGB", (9, 8)))
+
+
+# codecs
+
+
+@pytest.mark.parametrize("peer", codecs.roster()[0].values(), ids=lambda p: p.name)
+def test_every_codec_has_more_bytes_and_less_error_at_more_quality(peer: Peer, small_image: Image.Image) -> None:
+    low, high = (peer.encode(small_image, q) for q in (peer.qualities[1], peer.qualities[-1]))
+    assert len(low) < len(high)
+    errors = [metrics.psnr(small_image, peer.decode(d)) for d in (low, high)]
+    assert errors[0] is not None
+    assert errors[1] is not None
+    assert errors[0] < errors[1]
+
+
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str, threads: int) -> Peer:
+        raise ImportError("No module named 'pillow_jxl'")
+
+    monkeypatch.setitem(codecs._MAKERS, "JPEG XL", missing)
+    present, absent = codecs.roster.__wrapped__()
+    assert "JPEG XL" not in present
+    assert JPEG in present
+    assert absent == {"JPEG XL": "No module named 'pillow_jxl'"}
+
+
+def test_jpeg_2000_uses_its_colour_transform(photo: Plane) -> None:
+    """Without it, which is Pillow's default, the same number of bytes gives a worse picture."""
+    image = Image.fromarray(photo)
+    peer = codecs.roster()[0]["JPEG 2000"]
+    data_with = peer.encode(image, 34)
+    ratio = image.width * image.height * 3 / len(data_with)
+    without = codecs._save(image, "JPEG2000", irreversible=True, quality_layers=[ratio], quality_mode="rates")
+    assert len(without) == pytest.approx(len(data_with), rel=0.02)
+    with_, none = (metrics.psnr(image, peer.decode(d)) for d in (data_with, without))
+    assert with_ is not None
+    assert none is not None
+    assert with_ > none + 1
+
+
+# runs
+
+
+def test_a_run_and_its_files(few: None, folder: Path, tmp_path: Path) -> None:
+    result = run("rd", "--data", folder, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "absent: JPEG XL: not here" in result.output
+    found = rd.load(tmp_path / "out" / "rd.json")
+    assert found["model"] == Codec().model.id.hex()
+    ours = found["bd_rate"]["psnr"][OURS]
+    assert ours is not None
+    assert ours["mean"] < -10
+    rows = list(csv.DictReader((tmp_path / "out" / "rd.csv").read_text().splitlines()))
+    assert len(rows) == 6
+    sizes = [float(r["bpp"]) * 200 * 240 / 8 for r in rows]
+    assert sizes == pytest.approx([int(r["bytes"]) for r in rows], abs=0.1)
+    for metric in metrics.METRICS:
+        assert "</svg>" in (tmp_path / "out" / f"rd-{metric}.svg").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "JPEG XL" in page
+    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    ).replace("https://matplotlib.org", ""), "the page needs the network"
+
+
+def test_what_is_known_is_not_measured_again(few: None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run("rd", "--data", folder)
+    asked: list[int] = []
+
+    def spy(image: Image.Image, codec: Peer, quality: int) -> measure.Point:
+        asked.append(quality)
+        return measured(image, codec, quality)
+
+    measured = measure.point
+    monkeypatch.setattr(measure, "point", spy)
+    assert run("rd", "--data", folder).output == first.output
+    assert asked == []
+    cache = measure.default_cache()
+    cache.write_text(cache.read_text()[:-40])  # the last line as a power cut leaves it
+    assert run("rd", "--data", folder).output == first.output
+    assert asked == [90]
+    with Image.open(folder / "photo.png") as image:
+        image.crop((0, 0, 180, 180)).save(folder / "photo.png")
+    run("rd", "--data", folder)
+    assert asked == [90, 10, 50, 90, 10, 50, 90]
+
+
+def test_an_interrupted_run_keeps_what_it_had(few: None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(tasks: Any) -> Any:
+        yield _measured(*tasks[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure, "_spread", interrupted)
+    assert run("rd", "--data", folder).exit_code != 0
+    assert len(measure.Cache(measure.default_cache()).points) == 3
+
+
+def test_images_that_cannot_be_measured_are_named(few: None, folder: Path) -> None:
+    (folder / "broken.png").write_bytes(b"no image")
+    (folder / "cut.jpg").write_bytes(codecs._save(Image.new("RGB", (64, 64), "red"), "JPEG")[:300])
+    Image.linear_gradient("L").save(folder / "gray.png")
+    Image.new("RGB", (5, 4), "blue").save(folder / "tiny.png")
+    result = run("rd", "--data", folder)
+    assert result.exit_code == 0, result.output
+    assert "left out: broken.png: not an image" in result.output
+    assert "left out: cut.jpg" in result.output
+    assert "2 of 5 files left out" in result.output
+    assert "note: gray.png: gray, measured as RGB" in result.output
+    assert "tiny.png: below 8 pixels: no SSIMULACRA 2; below 161 pixels: no MS-SSIM" in result.output
+
+
+def test_a_codec_that_fails_is_named_and_the_rest_goes_on(
+    few: None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(image: Image.Image, quality: int) -> bytes:
+        raise OSError("too wide")
+
+    roster, _ = codecs.roster()
+    roster["WebP"] = Peer("WebP", "1", "", (1, 2), 1, broken, roster[JPEG].decode)
+    result = run("rd", "--data", folder)
+    assert result.exit_code == 0, result.output
+    assert "failed: WebP, photo.png: OSError: too wide" in result.output
+
+
+@pytest.mark.parametrize("content", ["nothing", "empty", "broken"])
+def test_a_folder_without_images(few: None, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "here"
+    if content != "nothing":
+        path.mkdir()
+    if content == "broken":
+        (path / "a.png").write_bytes(b"")
+    result = run("rd", "--data", path)
+    assert result.exit_code == 2
+    assert {"nothing": "no such folder", "empty": "no images in", "broken": "no readable image"}[
+        content
+    ] in result.output.replace("\n", " ")
+
+
+def test_the_default_images_are_there() -> None:
+    samples, skipped = images.survey(images.find(None), None, lambda: None)
+    assert not skipped
+    assert len(samples) == len(images.PHOTOGRAPHS)
+
+
+def test_workers_find_what_this_process_finds(folder: Path) -> None:
+    """The real processes, on one image and the fastest codec."""
+    samples, _ = images.survey(images.find(folder), folder, lambda: None)
+    jpeg = codecs.roster()[0][JPEG]
+    (found,) = measure._spread([(samples[0], jpeg, [10, 90])])
+    assert found == _measured(samples[0], jpeg, [10, 90])
+
+
+def test_comparing_two_runs(few: None, folder: Path, tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        run("rd", "--data", folder, "--out", tmp_path / name)
+    old, new = (tmp_path / name / "rd.json" for name in ("old", "new"))
+    assert f"{OURS}: the same" in run("compare", old, new).output
+    found = rd.load(new)
+    for p in found["codecs"][OURS]["points"]["photo.png"]:
+        p["bytes"] *= 0.9
+    found["codecs"]["another"] = found["codecs"].pop(JPEG)
+    new.write_text(json.dumps(found))
+    output = run("compare", old, new).output
+    assert f"{OURS}, psnr: -10.00 %" in output
+    assert "another: only in the new run" in output
+    assert f"{JPEG}: only in the old run" in output
+    (folder / "x.json").write_text("{}")
+    for bad in (folder / "x.json", folder / "photo.png", folder / "missing.json"):
+        assert run("compare", old, bad).exit_code == 2
+
+
+# report
+
+
+def test_files_within_a_budget(codec: Codec, small_image: Image.Image) -> None:
+    jpeg = codecs.roster()[0][JPEG]
+    quality, chosen = report.largest_within(jpeg, small_image, 2000)
+    assert len(chosen) <= 2000 < len(jpeg.encode(small_image, quality + 1))
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+def test_the_slider_moves_in_a_browser(few: None, folder: Path, tmp_path: Path) -> None:
+    run("rd", "--data", folder, "--out", tmp_path)
+    page = tmp_path / "report.html"
+    probe = """<script>
+    addEventListener("load", () => {
+      const figure = document.querySelector(".comparison"), range = figure.querySelector("input");
+      const over = figure.querySelector(".over"), under = figure.querySelector("img");
+      const edge = () => figure.querySelector(".bar").getBoundingClientRect().left - under.getBoundingClientRect().left;
+      range.value = 25;
+      range.dispatchEvent(new Event("input"));
+      const seen = [over.naturalWidth, over.style.clipPath, Math.round(edge())];
+      const select = figure.querySelector("select"), before = over.src;
+      select.value = 0;
+      select.dispatchEvent(new Event("change"));
+      const box = under.getBoundingClientRect();
+      const where = {clientX: box.left + box.width * 0.75, clientY: box.top + 5, bubbles: true};
+      figure.querySelector(".slider").dispatchEvent(new PointerEvent("pointerdown", where));
+      document.title = JSON.stringify([...seen, before !== over.src, Number(range.value)]);
+    });
+    </script></body>"""
+    page.write_text(page.read_text().replace("</body>", probe))
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    done = subprocess.run([*command, profile, page.as_uri()], capture_output=True, text=True, timeout=60, check=True)
+    assert "CONSOLE" not in done.stderr
+    title = done.stdout.partition("<title>")[2].partition("</title>")[0]
+    assert json.loads(title) == [240, "inset(0px 75% 0px 0px)", 60 - 1, True, 75]
+
+
+# committed figures
 
 
 def test_committed_figures_are_those_of_the_committed_weights(codec: Codec) -> None:
-    results = json.loads((Path(__file__).parent.parent / "docs" / "kodak" / "rd.json").read_text())
-    assert results["model"] == codec.model.id.hex()
+    found = rd.load(FIGURES)
+    assert found["model"] == codec.model.id.hex()
+    assert found["model"] in found["codecs"][OURS]["version"]
+
+
+def test_published_points_are_drawn_for_kodak_alone() -> None:
+    found = rd.load(FIGURES)
+    assert "VTM" in plot.published(found)
+    found["images"].pop("kodim01.png")
+    assert plot.published(found) == {}
+
+
+# speed
+
+
+def test_speed_of_every_codec(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    found = speed._codec_seconds(folder / "photo.png", 1, 1)
+    assert found.keys() == codecs.roster()[0].keys() - {codecs.SLOW}
+    assert all(seconds > 0 for row in found.values() for seconds in row.values())
 
 
 def test_the_decoder_keeps_its_budget(codec: Codec) -> None:

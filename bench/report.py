@@ -1,0 +1,227 @@
+"""One HTML file that shows a run: tables, plots, and pictures laid over each other at the same number of bytes."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from PIL import Image
+
+from . import metrics, plot, rd
+from .codecs import JPEG, OURS, Peer
+from .images import Sample, read
+from .metrics import METRICS
+from .rd import Results
+
+TEMPLATE = Path(__file__).parent / "report.html"
+COMPARED = (JPEG, "WebP", "AVIF 4:4:4, speed 6")
+NATIVE = {JPEG: "image/jpeg", "WebP": "image/webp", "AVIF 4:4:4, speed 6": "image/avif"}  # browsers show their files
+PICTURES = 3
+CROP = (768, 576)  # shown at 1:1
+JPEG_QUALITY = 10  # sets the number of bytes: low enough for the eye to tell the codecs apart
+
+
+@dataclass(frozen=True)
+class Version:
+    """One codec's rendering of a picture: a file that a browser shows, and its figures."""
+
+    label: str
+    media: str
+    data: bytes
+
+
+def compare_pictures(samples: Sequence[Sample], codecs: Sequence[Peer]) -> dict[str, list[Version]]:
+    """For a few images, spread over the set: the original and each codec's best in no more bytes than JPEG's."""
+    chosen = [c for name in (OURS, *COMPARED) for c in codecs if c.name == name]
+    step = max(1, len(samples) // PICTURES)
+    return {s.name: _versions(_centre(read(s.path)[0]), chosen) for s in samples[step // 2 :: step][:PICTURES]}
+
+
+def _centre(image: Image.Image) -> Image.Image:
+    width, height = (min(a, b) for a, b in zip(image.size, CROP, strict=True))
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _versions(image: Image.Image, codecs: Sequence[Peer]) -> list[Version]:
+    jpeg = next(c for c in codecs if c.name == JPEG)
+    budget = len(jpeg.encode(image, JPEG_QUALITY))
+    versions = [Version("original", "image/png", _png(image))]
+    for codec in codecs:
+        quality, data = largest_within(codec, image, budget)
+        decoded = codec.decode(data)
+        found = ", ".join(
+            f"{METRICS[name]} {value:.2f}"
+            for name, value in metrics.measure(image, decoded).items()
+            if value is not None
+        )
+        label = f"{codec.name}, quality {quality}: {len(data)} bytes; {found}"
+        native = NATIVE.get(codec.name)
+        versions.append(Version(label, native or "image/png", data if native else _png(decoded)))
+    return versions
+
+
+def largest_within(codec: Peer, image: Image.Image, budget: int) -> tuple[int, bytes]:
+    """The best quality whose file has at most ``budget`` bytes, and that file; the worst quality if none has."""
+    low, high = 0 if codec.name == OURS else 1, 100
+    best = low, codec.encode(image, low)
+    while low < high:
+        middle = (low + high + 1) // 2
+        data = codec.encode(image, middle)
+        if len(data) <= budget:
+            low, best = middle, (middle, data)
+        else:
+            high = middle - 1
+    return best
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def write(out: Path, pictures: dict[str, list[Version]]) -> Path:
+    """report.html, of rd.json and, where it is there, speed.json of the same folder."""
+    found: Results = json.loads((out / "rd.json").read_text())
+    speed_file = out / "speed.json"
+    speed = json.loads(speed_file.read_text()) if speed_file.is_file() else None
+    page = Template(TEMPLATE.read_text()).substitute(
+        summary=_summary(found),
+        rates=_rates(found),
+        plots="".join(_plot(found, metric) for metric in METRICS),
+        comparisons="".join(_comparison(name, versions) for name, versions in pictures.items()),
+        speed=_speed(speed) if speed else _paragraph("Not measured: python -m bench speed, with the same --out, does."),
+        provenance=_provenance(found),
+    )
+    path = out / "report.html"
+    path.write_text(page)
+    return path
+
+
+def _summary(found: Results) -> str:
+    count = len(found["images"])
+    rate = found["bd_rate"]["psnr"].get(OURS)
+    text = f"{count} image{'s' if count > 1 else ''}, real files, model {found['model']}."
+    if rate:
+        word = "fewer" if rate["mean"] < 0 else "more"
+        text += f" For the same PSNR aecodec needs {abs(rate['mean']):.1f} % {word} bits than {JPEG}."
+    return _paragraph(text)
+
+
+def _rates(found: Results) -> str:
+    rows = [
+        [name, *(_rate(found["bd_rate"][metric][name], len(found["images"])) for metric in METRICS)]
+        for name in found["codecs"]
+    ]
+    header = [f"BD-rate against {JPEG}", *(label.split(" (")[0] for label in METRICS.values())]
+    note = (
+        "How many percent more (+) or fewer (-) bits than the anchor a codec needs for the same quality: mean of the "
+        "images' BD-rates, with its standard error. A dash: the curves overlap by less than half of the anchor's range."
+    )
+    return _table(header, rows) + _paragraph(note)
+
+
+def _rate(rate: dict[str, float] | None, images: int) -> str:
+    if rate is None:
+        return "-"
+    some = f" ({rate['images']} of {images} images)" if rate["images"] < images else ""
+    return f"{rate['mean']:+.1f} ± {rate['standard_error']:.1f} %{some}"
+
+
+def _plot(found: Results, metric: str) -> str:
+    svg = plot.rate_distortion(found, metric)
+    return f'<div class="plot">{svg[svg.index("<svg") :]}</div>'  # without the XML declaration
+
+
+def _comparison(name: str, versions: list[Version]) -> str:
+    def options(selected: int) -> str:
+        return "".join(
+            f'<option value="{i}"{" selected" if i == selected else ""}>{escape(v.label)}</option>'
+            for i, v in enumerate(versions)
+        )
+
+    files = "".join(
+        f'<template><img src="data:{v.media};base64,{base64.b64encode(v.data).decode()}"></template>' for v in versions
+    )
+    return f"""<section class="comparison">
+<h3>{escape(name)}</h3>
+<div class="controls">
+<label>left <select>{options(1)}</select></label>
+<label>right <select>{options(min(2, len(versions) - 1))}</select></label>
+<input type="range" min="0" max="100" step="0.1" value="50" aria-label="position of the edge">
+</div>
+<div class="slider"><img alt="right" draggable="false"><img class="over" alt="left" draggable="false">
+<div class="bar"></div></div>
+{files}
+</section>"""
+
+
+def _speed(speed: dict[str, Any]) -> str:
+    threads = speed["codecs"]
+    names = list(next(iter(threads.values())))
+    header = ["milliseconds per megapixel"]
+    header += [
+        f"{way}, {count} thread{'s' if count != '1' else ''}" for way in ("encode", "decode") for count in threads
+    ]
+    rows = [
+        [name, *(f"{1000 * threads[count][name][way]:.0f}" for way in ("encode", "decode") for count in threads)]
+        for name in names
+    ]
+    start = [[name, f"{1000 * seconds:.0f} ms"] for name, seconds in speed["start_up"].items()]
+    memory = [
+        [f"{size} megapixels, {way}", f"{m['gibibytes']:.2f} GiB", f"{m['seconds']:.1f} s"]
+        for size, ways in speed["memory"].items()
+        for way, m in ways.items()
+    ]
+    return (
+        _table(header, rows)
+        + _paragraph(f"{speed['image']}, all codecs in turns in one warm process on {speed['machine']}; medians.")
+        + _table(["start of a new process", "median"], start)
+        + _table(["the command line on a large file", "peak memory", "time"], memory)
+    )
+
+
+def _provenance(found: Results) -> str:
+    codecs = [[name, c["version"], c["settings"] or "-"] for name, c in found["codecs"].items()]
+    codecs += [[name, "absent", reason] for name, reason in found["absent"].items()]
+    text = _table(["codec", "version", "settings"], codecs)
+    for title, entries in (
+        ("images left out", found["skipped"]),
+        ("particular images", found["notes"]),
+        ("failures", rd.failures(found)),
+    ):
+        if entries:
+            text += _table([f"{len(entries)} {title}", "why"], [[k, v] for k, v in entries.items()])
+    sources = plot.published(found)
+    if sources:
+        text += _paragraph(
+            "Thin lines in the plot are what was published: "
+            + "; ".join(f"{name} ({entry['source']})" for name, entry in sources.items())
+            + "."
+        )
+    return text + _paragraph(
+        f"Pictures above are centres of at most {CROP[0]}x{CROP[1]} pixels, shown at 1:1. Each codec has the best "
+        f"quality whose file is no larger than that of {JPEG} at quality {JPEG_QUALITY}. JPEG, WebP and AVIF are the "
+        "files themselves, decoded by this browser."
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join(
+        ('<tr class="ours">' if row[0] == OURS else "<tr>")
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row)
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _paragraph(text: str) -> str:
+    return f'<p class="note">{escape(text)}</p>'
