@@ -1,8 +1,8 @@
 """``python -m bench``: what the README's figures come from."""
 
 import json
-import platform
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated
 
@@ -37,40 +37,47 @@ def rd(
     With --out: rd.json, rd.csv, a plot of each metric as SVG, and report.html, which shows it all and needs no
     network. What was measured is kept in a cache: a second run, or one that was stopped, computes only what is missing.
     """
-    paths = _found(data)
     if out:
         out.mkdir(parents=True, exist_ok=True)
     present, absent = codecs.roster()
     chosen = [c for c in present.values() if slow or c.name != codecs.SLOW]
+    if not slow:
+        absent = absent | {codecs.SLOW: "measured with --slow only"}
     with _progress() as bar:
-        task = bar.add_task("reading", total=len(paths))
-        samples, skipped = images.survey(paths, data, lambda: bar.advance(task))
-        if not samples:
-            raise typer.BadParameter(f"no readable image: {next(iter(skipped.values()))}")
+        samples, skipped = _survey(data, bar)
         task = bar.add_task("files", total=len(samples) * sum(len(c.qualities) for c in chosen))
         cache = measure.Cache(measure.default_cache())
-        measured = measure.measure(samples, chosen, cache, lambda count: bar.advance(task, count))
+        try:
+            measured = measure.measure(samples, chosen, cache, lambda count: bar.advance(task, count))
+        except BrokenProcessPool:
+            bar.console.print("a worker was killed, most likely for want of memory; run again to go on", style="red")
+            raise typer.Exit(1) from None
     found = rd_module.summarise(samples, skipped, chosen, absent, measured)
-    _print_rd(found)
     if out:
         rd_module.write(found, out)
         for metric in METRICS:
-            (out / f"rd-{metric}.svg").write_text(plot.rate_distortion(found, metric))
-        print(report_module.write(out, report_module.compare_pictures(samples, chosen)))
+            (out / f"rd-{metric}.svg").write_text(plot.rate_distortion(found, metric), "utf-8")
+        page = report_module.write(out, report_module.compare_pictures(samples, chosen))
+    _print_rd(found)
+    if out:
+        print(page)
 
 
 def _print_rd(found: rd_module.Results) -> None:
+    images_of = {metric: rd_module.whole_images(found, metric) for metric in METRICS}
+    shown = [
+        metric for metric in METRICS if images_of[metric] == images_of["psnr"]
+    ]  # whose means are of the same files
     for name in found["codecs"]:
-        columns = [rd_module.mean_curve(found, name, metric) for metric in METRICS]
-        print(f"{name:22} quality    bpp    {'   '.join(METRICS.values())}")
-        for place, quality in enumerate(found["codecs"][name]["qualities"]):
-            values = [f"{c[place, 1]:8.3f}" if len(c) else "       -" for c in columns]
-            bpp = f"{columns[0][place, 0]:8.4f}" if len(columns[0]) else "       -"
-            print(f"{'':22} {quality:7} {bpp} {'    '.join(values)}")
-    print(f"\nBD-rate against {codecs.JPEG}, mean over {len(found['images'])} images")
+        print(f"{name:22} quality      bpp  {'  '.join(METRICS[m] for m in shown)}")
+        table = [rd_module.mean_curve(found, name, metric) for metric in shown]
+        for quality, *rows in zip(found["codecs"][name]["qualities"], *table, strict=False):
+            values = "".join(f"{value:14.3f}" for _, value in rows)
+            print(f"{'':22} {quality:7} {rows[0][0]:8.4f}{values}")
+    print(f"\nmeans over {len(images_of['psnr'])} images; mean of the images' BD-rates against {codecs.JPEG}:")
     for name in found["codecs"]:
-        rates = [found["bd_rate"][metric][name] for metric in METRICS]
-        cells = [f"{label} {rate['mean']:+6.1f} %" for label, rate in zip(METRICS, rates, strict=True) if rate]
+        rates = [(metric, found["bd_rate"][metric][name]) for metric in METRICS]
+        cells = [f"{metric} {r['mean']:+6.1f} % ({r['images']} images)" if r else f"{metric} -" for metric, r in rates]
         print(f"{name:22} {'  '.join(cells)}")
     for title, entries in (
         ("absent", found["absent"]),
@@ -100,20 +107,26 @@ def speed(data: Data = None, out: Out = None) -> None:
 
     With --out: speed.json, which the next `rd` with the same folder puts into its report.
     """
-    path = _found(data)[0]
-    image, _ = images.read(path)
-    found: speed_module.Results = {
-        "machine": f"{platform.system()} {platform.machine()}, {speed_module.processor()}",
-        "image": f"{path.name}, {image.width}x{image.height}",
-        "codecs": {},
-        "start_up": {},
-        "memory": {},
-    }
     with _progress() as bar:
-        task = bar.add_task("", total=len(speed_module.THREADS) + 1 + len(speed_module.MEGAPIXELS))
-        for threads in speed_module.THREADS:
+        sample = _survey(data, bar)[0][0]
+        image, _ = images.read(sample.path)
+        present, absent = codecs.roster()
+        found: speed_module.Results = {
+            "kind": speed_module.KIND,
+            "model": Codec(device="cpu").model.id.hex(),
+            "machine": speed_module.machine(),
+            "image": f"{sample.name}, {image.width}x{image.height}",
+            "versions": {name: peer.version for name, peer in present.items()},
+            "absent": absent,
+            "codecs": {},
+            "start_up": {},
+            "memory": {},
+        }
+        counts = [n for n in speed_module.THREADS if n <= measure.cores()]
+        task = bar.add_task("", total=len(counts) + 1 + len(speed_module.MEGAPIXELS))
+        for threads in counts:
             bar.update(task, description=f"codecs, {threads} threads")
-            found["codecs"][str(threads)] = speed_module.codec_seconds(path, threads)
+            found["codecs"][str(threads)] = speed_module.codec_speed(sample.path, threads)
             bar.advance(task)
         bar.update(task, description="start-up")
         found["start_up"] = speed_module.interleaved(speed_module.start_up_tasks(), 5)
@@ -122,22 +135,27 @@ def speed(data: Data = None, out: Out = None) -> None:
             bar.update(task, description=f"memory, {megapixels} MP")
             found["memory"][str(megapixels)] = speed_module.peak_memory(megapixels, image)
             bar.advance(task)
-    _print_speed(found)
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "speed.json").write_text(json.dumps(found, indent=1) + "\n")
+        (out / "speed.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    _print_speed(found)
 
 
 def _print_speed(found: speed_module.Results) -> None:
     print(f"{found['image']} on {found['machine']}; milliseconds per megapixel, and times those of {codecs.JPEG}")
     for threads, rows in found["codecs"].items():
         for name, row in rows.items():
-            cells = [f"{way} {1000 * row[way]:8.1f} {row[way] / rows[codecs.JPEG][way]:7.1f} x" for way in row]
-            print(f"{threads} threads  {name:22} {'  '.join(cells)}")
+            cells = [
+                f"{way} {1000 * row[way]:8.1f} {row[way] / rows[codecs.JPEG][way]:7.1f} x"
+                for way in ("encode", "decode")
+            ]
+            print(f"{threads} threads  {name:22} {row['bpp']:.2f} bpp  {'  '.join(cells)}")
+    for name, reason in found["absent"].items():
+        print(f"absent: {name}: {reason}")
     for name, seconds in found["start_up"].items():
         print(f"{name:24} {1000 * seconds:8.1f} ms")
-    for megapixels, ways in found["memory"].items():
-        for way, row in ways.items():
+    for megapixels, both in found["memory"].items():
+        for way, row in both.items():
             print(f"{megapixels:>4} MP {way:10} {row['gibibytes']:.2f} GiB {row['seconds']:6.1f} s")
 
 
@@ -153,11 +171,13 @@ def macs() -> None:
 
 
 @app.command()
-def overhead(data: Annotated[Path, typer.Option(help="A folder of images.")]) -> None:
+def overhead(data: Data = None) -> None:
     """Bits on disk over the bits that the model's tables estimate."""
     from aecodec.training.measure import measure as measure_files
 
-    found = measure_files(Codec(), _found(data))
+    with _progress() as bar:
+        samples, _ = _survey(data, bar)
+    found = measure_files(Codec(device="cpu"), [s.path for s in samples])
     for quality, bpp, ratio in zip(found["quality"], found["bpp"], found["disk_over_estimate"], strict=True):
         print(f"quality {quality:3}: {bpp:.3f} bpp on disk, {ratio:.4f} times the estimate")
 
@@ -165,15 +185,15 @@ def overhead(data: Annotated[Path, typer.Option(help="A folder of images.")]) ->
 @app.command()
 def picture(out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("docs/picture.png")) -> None:
     """The README's picture: a detail as it was, and as JPEG and aecodec keep it in the same number of bytes."""
-    image, _ = images.read(_found(None)[0])
+    image, _ = images.read(images.find(None)[0])
     present, _ = codecs.roster()
-    ours, jpeg = present[codecs.OURS], present[codecs.JPEG]
-    data = jpeg.encode(image, report_module.JPEG_QUALITY)
-    versions = [image, jpeg.decode(data)]
-    print(f"{codecs.JPEG}: {len(data)} bytes, {metrics.psnr(image, versions[-1]):.2f} dB")
-    quality, data = report_module.largest_within(ours, image, len(data))
-    versions.append(ours.decode(data))
-    print(f"aecodec, quality {quality}: {len(data)} bytes, {metrics.psnr(image, versions[-1]):.2f} dB")
+    budget = len(present[codecs.JPEG].encode(image, report_module.JPEG_QUALITY))
+    versions = [image]
+    for name in (codecs.JPEG, codecs.OURS):
+        best = codecs.largest_within(present[name], image, budget)
+        assert best
+        versions.append(present[name].decode(best[1]))
+        print(f"{name}, quality {best[0]}: {len(best[1])} bytes, {metrics.psnr(image, versions[-1]):.2f} dB")
     detail = (120, 0, 376, 256)
     row = Image.new("RGB", (3 * 320 + 20, 320), "white")
     for place, version in enumerate(versions):
@@ -181,11 +201,18 @@ def picture(out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path(
     row.save(out, optimize=True)
 
 
-def _found(data: Path | None) -> list[Path]:
+def _survey(data: Path | None, bar: Progress) -> tuple[list[images.Sample], dict[str, str]]:
+    """The readable images, at least one, and why the others are not."""
     try:
-        return images.find(data)
+        paths = images.find(data)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    task = bar.add_task("reading", total=len(paths))
+    samples, skipped = images.survey(paths, data, lambda: bar.advance(task))
+    if not samples:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:3])
+        raise typer.BadParameter(f"none of {len(skipped)} images can be used: {reasons}")
+    return samples, skipped
 
 
 def _progress() -> Progress:

@@ -1,22 +1,26 @@
 """The codecs that are compared: each a pair of functions between an image and the bytes of a file."""
 
 import hashlib
-import importlib.metadata
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
-from PIL import Image, features
+import torch
+from PIL import AvifImagePlugin, Image, features
 
 import aecodec
+from aecodec import registry
 
 OURS = "aecodec"
-JPEG = "JPEG 4:2:0"  # what rates are compared with first
+JPEG = "JPEG 4:2:0"  # what rates are compared with
+WEBP = "WebP"
+AVIF = "AVIF 4:4:4, speed 6"
+SLOW = "AVIF 4:4:4, speed 4"  # seconds an image: measured only where that is asked for
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,9 @@ class Peer:
     """A codec with its settings and the grid of qualities that it is measured at, worst first."""
 
     name: str
-    version: str
+    version: str  # of all code that has a say in the file or the picture
     settings: str
     qualities: tuple[int, ...]
-    typical: int  # the quality of about 0.8 bits per pixel on photographs, where speed is measured
     encode: Callable[[Image.Image, int], bytes]
     decode: Callable[[bytes], Image.Image]
 
@@ -43,77 +46,75 @@ def roster(threads: int = 1) -> tuple[dict[str, Peer], dict[str, str]]:
     for name, make in _MAKERS.items():
         try:
             present[name] = make(name, threads)
-        except (ImportError, OSError, RuntimeError) as error:
-            absent[name] = str(error)
+        except Exception as error:  # libraries that are there but broken raise almost anything
+            absent[name] = f"{type(error).__name__}: {error}"
     return present, absent
 
 
+def largest_within(peer: Peer, image: Image.Image, budget: int) -> tuple[int, bytes] | None:
+    """The best quality of 1 to 100 whose file has at most ``budget`` bytes, and that file; None if none has."""
+    low, high, best = 1, 100, None
+    while low <= high:
+        middle = (low + high) // 2
+        data = peer.encode(image, middle)
+        if len(data) <= budget:
+            low, best = middle + 1, (middle, data)
+        else:
+            high = middle - 1
+    return best
+
+
 def _ours(name: str, threads: int) -> Peer:
-    codec = aecodec.Codec()
-    # the version is that of the code as well: a change of the encoder must not find old figures in the cache
-    source = hashlib.sha256()
+    codec = aecodec.Codec(device="cpu")  # as the peers
+    # a change of the encoder alone, which leaves the model's id as it is, must not find old figures in the cache
+    content = hashlib.sha256(registry.find(codec.model.id).read_bytes())
     for path in sorted(Path(aecodec.__file__).parent.glob("*.py")):
-        source.update(path.read_bytes())
-    return Peer(
-        name,
-        f"{aecodec.__version__}, model {codec.model.id.hex()}, code {source.hexdigest()[:8]}",
-        "",
-        tuple(range(0, 101, 10)),
-        50,
-        codec.compress,
-        codec.decompress,
-    )
+        content.update(path.read_bytes())
+    numbers = f"{aecodec.__version__}, model {codec.model.id.hex()}, content {content.hexdigest()[:16]}"
+    qualities = tuple(range(0, 101, 10))
+    return Peer(name, f"{numbers}, torch {torch.__version__}", "", qualities, codec.compress, codec.decompress)
 
 
-def _pillow(kind: str, feature: str, qualities: tuple[int, ...], typical: int, **options: Any) -> Callable[..., Peer]:
-    """A maker of a codec that Pillow brings along."""
+def _jpeg(subsampling: str, progressive: bool) -> Callable[[str, int], Peer]:
+    options = {"subsampling": subsampling, "optimize": True, "progressive": progressive}
+    library = "libjpeg_turbo" if features.version("libjpeg_turbo") else "jpg"
+    return _pillow("JPEG", library, _JPEG_QUALITIES, **options)
 
+
+def _avif(speed: int) -> Callable[[str, int], Peer]:
     def make(name: str, threads: int) -> Peer:
-        version = features.version(feature)
-        if not version:
-            raise ImportError(f"this Pillow was built without {feature}")
-        extra = {"max_threads": threads} if kind == "AVIF" else {}
-
-        def encode(image: Image.Image, quality: int) -> bytes:
-            return _save(image, kind, quality=quality, **options, **extra)
-
-        return Peer(
-            name, f"Pillow {PIL.__version__}, {feature} {version}", _text(options), qualities, typical, encode, _open
-        )
+        aom = AvifImagePlugin.get_codec_version("aom")
+        if not aom:
+            raise ImportError("this Pillow was built without aom")
+        AvifImagePlugin.DEFAULT_MAX_THREADS = threads  # for decoding
+        options = {"subsampling": "4:4:4", "speed": speed, "codec": "aom"}
+        peer = _pillow("AVIF", "avif", _AVIF_QUALITIES, **options, max_threads=threads)(name, threads)
+        return Peer(name, f"{peer.version}, {aom}", _text(options), peer.qualities, peer.encode, peer.decode)
 
     return make
 
 
 def _jpeg2000(name: str, threads: int) -> Peer:
-    version = features.version("jpg_2000")
-    if not version:
-        raise ImportError("this Pillow was built without jpg_2000")
+    # without mct the planes are coded as R, G and B, which is Pillow's default
     options: dict[str, Any] = {"irreversible": True, "mct": 1, "quality_mode": "dB"}
 
     def encode(image: Image.Image, quality: int) -> bytes:
         return _save(image, "JPEG2000", quality_layers=[quality], **options)
 
-    return Peer(
-        name,
-        f"Pillow {PIL.__version__}, OpenJPEG {version}",
-        _text(options),
-        tuple(range(24, 47, 2)),
-        34,
-        encode,
-        _open,
-    )
+    peer = _pillow("JPEG2000", "jpg_2000", tuple(range(24, 47, 2)), **options)(name, threads)
+    return Peer(name, peer.version, peer.settings, peer.qualities, encode, peer.decode)
 
 
 def _jpeg_xl(name: str, threads: int) -> Peer:
-    import pillow_jxl
+    from pillow_jxl import JpegXLImagePlugin
 
-    version = importlib.metadata.version(pillow_jxl.__name__.replace("_", "-") + "-plugin")
+    JpegXLImagePlugin.DECODE_THREADS = threads
 
     def encode(image: Image.Image, quality: int) -> bytes:
         return _save(image, "JXL", quality=quality, effort=7, num_threads=threads)
 
     qualities = (5, 15, 30, 45, 60, 70, 80, 90, 95)
-    return Peer(name, f"pillow-jxl-plugin {version}", "effort 7", qualities, 70, encode, _open)
+    return Peer(name, f"pillow-jxl-plugin {version('pillow-jxl-plugin')}", "effort 7", qualities, encode, _open)
 
 
 def _mozjpeg(name: str, threads: int) -> Peer:
@@ -130,12 +131,29 @@ def _mozjpeg(name: str, threads: int) -> Peer:
     sample = Image.radial_gradient("L").convert("RGB")
     if save(sample, 50, trellis_quant=True) == save(sample, 50):
         raise ImportError("this libvips was built without mozjpeg")
-    version = f"libvips {pyvips.version(0)}.{pyvips.version(1)}.{pyvips.version(2)}"
 
     def encode(image: Image.Image, quality: int) -> bytes:
         return save(image, quality, **options)
 
-    return Peer(name, version, _text(plain | options), _JPEG_QUALITIES, 65, encode, _open)
+    libvips = ".".join(str(pyvips.version(part)) for part in range(3))
+    numbers = f"pyvips-binary {version('pyvips-binary')}, libvips {libvips}"
+    return Peer(name, numbers, _text(plain | options), _JPEG_QUALITIES, encode, _open)
+
+
+def _pillow(kind: str, library: str, qualities: tuple[int, ...], **options: Any) -> Callable[[str, int], Peer]:
+    """A maker of a codec that Pillow brings along."""
+
+    def make(name: str, threads: int) -> Peer:
+        number = features.version(library)
+        if not number:
+            raise ImportError(f"this Pillow was built without {library}")
+
+        def encode(image: Image.Image, quality: int) -> bytes:
+            return _save(image, kind, quality=quality, **options)
+
+        return Peer(name, f"Pillow {version('pillow')}, {library} {number}", _text(options), qualities, encode, _open)
+
+    return make
 
 
 def _save(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -156,17 +174,15 @@ def _text(options: dict[str, Any]) -> str:
 _JPEG_QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
 _AVIF_QUALITIES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 
-SLOW = "AVIF 4:4:4, speed 4"  # seconds an image: measured only where that is asked for
-
 _MAKERS: dict[str, Callable[[str, int], Peer]] = {
     OURS: _ours,
-    JPEG: _pillow("JPEG", "jpg", _JPEG_QUALITIES, 50, subsampling="4:2:0", optimize=True, progressive=True),
-    "JPEG 4:2:0, baseline": _pillow("JPEG", "jpg", _JPEG_QUALITIES, 50, subsampling="4:2:0", optimize=True),
-    "JPEG 4:4:4": _pillow("JPEG", "jpg", _JPEG_QUALITIES, 40, subsampling="4:4:4", optimize=True, progressive=True),
+    JPEG: _jpeg("4:2:0", True),
+    "JPEG 4:2:0, baseline": _jpeg("4:2:0", False),
+    "JPEG 4:4:4": _jpeg("4:4:4", True),
     "mozjpeg 4:2:0": _mozjpeg,
-    "WebP": _pillow("WEBP", "webp", (1, 10, 25, 40, 55, 70, 80, 90, 95), 70, method=6),
+    WEBP: _pillow("WEBP", "webp", (1, 10, 25, 40, 55, 70, 80, 90, 95), method=6),
     "JPEG 2000": _jpeg2000,
-    "AVIF 4:4:4, speed 6": _pillow("AVIF", "avif", _AVIF_QUALITIES, 60, subsampling="4:4:4", speed=6),
-    SLOW: _pillow("AVIF", "avif", _AVIF_QUALITIES, 60, subsampling="4:4:4", speed=4),
+    AVIF: _avif(6),
+    SLOW: _avif(4),
     "JPEG XL": _jpeg_xl,
 }

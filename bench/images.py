@@ -1,6 +1,7 @@
 """The images that are measured: where they are, what they are, and which cannot be used."""
 
 import hashlib
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,8 @@ from aecodec.files import IMAGE_SUFFIXES, open_picture
 from .metrics import MS_SSIM_SMALLEST
 from .ssimulacra2 import SMALLEST as SSIMULACRA2_SMALLEST
 
-PHOTOGRAPHS = (
-    "astronaut.png",
-    "chelsea.png",
-    "coffee.png",
-    "hubble_deep_field.jpg",
-    "motorcycle_left.png",
-    "rocket.jpg",
-)
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png")
+LOSSY = {"JPEG", "MPO", "WEBP", "AVIF"}
 
 
 @dataclass(frozen=True)
@@ -36,9 +31,6 @@ class Sample:
     digest: str
     note: str  # what is particular about it
 
-    def pixels(self) -> int:
-        return self.width * self.height
-
 
 def default_folder() -> Path:
     """Where scikit-image keeps the photographs that its wheel brings along."""
@@ -51,7 +43,7 @@ def find(folder: Path | None) -> list[Path]:
         return [default_folder() / name for name in PHOTOGRAPHS]
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
     if not paths:
         raise ValueError(f"no images in {folder}")
     return paths
@@ -59,29 +51,41 @@ def find(folder: Path | None) -> list[Path]:
 
 def survey(paths: Sequence[Path], root: Path | None, show: Callable[[], None]) -> tuple[list[Sample], dict[str, str]]:
     """The readable images, and why the others are not; ``show`` is called after each."""
-    samples, skipped = [], {}
+    samples: dict[str, Sample] = {}
+    skipped = {}
     for path in paths:
-        name = str(path.relative_to(root)) if root else path.name
+        # names of bytes that are no text must not fail where they are printed
+        name = (path.relative_to(root).as_posix() if root else path.name).encode(errors="backslashreplace").decode()
         try:
-            pixels, notes = read(path)
+            image, notes = read(path)
         except (OSError, ValueError) as error:
             skipped[name] = str(error)
         else:
-            height, width = pixels.height, pixels.width
-            if min(width, height) < SSIMULACRA2_SMALLEST:
+            if min(image.size) < SSIMULACRA2_SMALLEST:
                 notes = (*notes, f"below {SSIMULACRA2_SMALLEST} pixels: no SSIMULACRA 2")
-            if min(width, height) < MS_SSIM_SMALLEST:
+            if min(image.size) < MS_SSIM_SMALLEST:
                 notes = (*notes, f"below {MS_SSIM_SMALLEST} pixels: no MS-SSIM")
-            digest = hashlib.sha256(f"{width}x{height}".encode() + pixels.tobytes()).hexdigest()
-            samples.append(Sample(name, path, width, height, digest, "; ".join(notes)))
+            sample = Sample(name, path, image.width, image.height, digest(image), "; ".join(notes))
+            first = samples.setdefault(sample.digest, sample)
+            if first is not sample:
+                skipped[name] = f"the same pixels as {first.name}"
         show()
-    return samples, skipped
+    return list(samples.values()), skipped
+
+
+def digest(image: Image.Image) -> str:
+    """What identifies an RGB image: SHA-256 of its size and pixels, in hexadecimal."""
+    return hashlib.sha256(f"{image.width}x{image.height}".encode() + image.tobytes()).hexdigest()
 
 
 def read(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
     """The image as 8-bit RGB, and what was changed for that. Raises OSError or ValueError."""
-    picture = open_picture(path.read_bytes(), MAX_PIXELS)
+    data = path.read_bytes()
+    picture = open_picture(data, MAX_PIXELS)
     notes = picture.notes
+    with Image.open(io.BytesIO(data)) as opened:
+        if opened.format in LOSSY:  # whose traces favour the codec that left them
+            notes = (*notes, f"was a {opened.format} file")
     if picture.pixels.shape[2] == 1:
         notes = (*notes, "gray, measured as RGB")
     if picture.alpha is not None:

@@ -13,7 +13,10 @@ from PIL import Image
 
 from . import metrics
 from .codecs import Peer, roster
-from .images import Sample, read
+from .images import Sample, digest, read
+
+MOST_WORKERS = 61  # more are an error on Windows
+BYTES_PER_PIXEL = 250  # that a worker needs at most
 
 Point = dict[str, Any]  # of one file: bytes and the metrics, or the error that there was
 
@@ -29,7 +32,7 @@ class Cache:
         self.path = path
         self.points: dict[str, Point] = {}
         if path.is_file():
-            for line in path.read_text().splitlines():
+            for line in path.read_text("utf-8", "replace").splitlines():
                 try:
                     entry = json.loads(line)
                     self.points[entry["key"]] = entry["point"]
@@ -39,8 +42,10 @@ class Cache:
             path.parent.mkdir(parents=True, exist_ok=True)
 
     def add(self, found: dict[str, Point]) -> None:
-        lines = "".join("\n" + json.dumps({"key": key, "point": point}) for key, point in found.items())
-        with self.path.open("a") as file:
+        """Keep these; errors not beyond this run, since their cause may be gone in the next."""
+        whole = {key: point for key, point in found.items() if "error" not in point}
+        lines = "".join("\n" + json.dumps({"key": key, "point": point}) for key, point in whole.items())
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(lines)
         self.points.update(found)
 
@@ -78,7 +83,9 @@ def _spread(tasks: Sequence[tuple[Sample, Peer, list[int]]]) -> Iterator[dict[st
     if not tasks:
         return
     # new processes, not copies of this one, whose threads torch has already started
-    with ProcessPoolExecutor(min(cores(), len(tasks)), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    largest = max(sample.width * sample.height for sample, _, _ in tasks)
+    workers = max(1, min(cores(), len(tasks), MOST_WORKERS, memory() // 2 // (largest * BYTES_PER_PIXEL)))
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         try:
             futures = [pool.submit(_points, sample, codec.name, missing) for sample, codec, missing in tasks]
             for future in as_completed(futures):
@@ -93,10 +100,23 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory() -> int:
+    """Bytes that this machine has, or a guess where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 8 << 30
+
+
 def _points(sample: Sample, name: str, qualities: Sequence[int]) -> dict[str, Point]:
     """What a worker does: one image, one codec."""
     codec = roster()[0][name]
-    image, _ = read(sample.path)
+    try:
+        image, _ = read(sample.path)
+        if digest(image) != sample.digest:
+            raise ValueError("the file has changed")
+    except (OSError, ValueError) as error:
+        return {key(codec, quality, sample): {"error": str(error)} for quality in qualities}
     return {key(codec, quality, sample): point(image, codec, quality) for quality in qualities}
 
 

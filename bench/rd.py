@@ -20,6 +20,7 @@ from .metrics import METRICS
 
 Curve = npt.NDArray[np.float64]  # rows of (bits per pixel, metric)
 Results = dict[str, Any]  # the content of rd.json
+Rate = dict[str, Any]
 
 KIND = "rate-distortion"
 LEAST_OVERLAP = 0.5
@@ -54,16 +55,16 @@ def _increasing(curve: Curve) -> Curve:
     return np.array(kept).reshape(-1, 2)
 
 
-def mean_bd_rate(anchor: Sequence[Curve], test: Sequence[Curve]) -> dict[str, float] | None:
-    """The mean of the images' BD-rates, its standard error, and of how many images; None if of none."""
+def mean_bd_rate(anchor: Sequence[Curve], test: Sequence[Curve]) -> Rate | None:
+    """The mean of the images' BD-rates, its standard error (None for one image), and of how many; None if of none."""
     found = []
     for a, t in zip(anchor, test, strict=True):
         with contextlib.suppress(NoOverlap):
             found.append(bd_rate(a, t))
     if not found:
         return None
-    error = float(np.std(found) / len(found) ** 0.5)
-    return {"mean": round(float(np.mean(found)), 2), "standard_error": round(error, 2), "images": len(found)}
+    spread = round(float(np.std(found, ddof=1) / len(found) ** 0.5), 2) if len(found) > 1 else None
+    return {"mean": round(float(np.mean(found)), 2), "standard_error": spread, "images": len(found)}
 
 
 def summarise(
@@ -90,7 +91,7 @@ def summarise(
     return found
 
 
-def bd_rate_of(found: Results, codec: str, anchor: str, metric: str) -> dict[str, float] | None:
+def bd_rate_of(found: Results, codec: str, anchor: str, metric: str) -> Rate | None:
     """`mean_bd_rate` of one codec against another."""
     images = list(found["images"])
     return mean_bd_rate(
@@ -108,11 +109,21 @@ def curve(found: Results, codec: str, image: str, metric: str) -> Curve:
     return np.array(rows, np.float64).reshape(-1, 2)
 
 
+def whole_images(found: Results, metric: str) -> list[str]:
+    """The images that have a value of this metric at every quality of every codec, so that means can be compared."""
+
+    def value(points: Sequence[Point]) -> list[bool]:
+        return [p.get(metric) is not None for p in points]
+
+    tables = [codec["points"] for codec in found["codecs"].values()]
+    tables = [t for t in tables if any(any(value(points)) for points in t.values())]  # not one that always fails
+    return [image for image in found["images"] if all(all(value(t[image])) for t in tables)]
+
+
 def mean_curve(found: Results, codec: str, metric: str) -> Curve:
-    """Means over the images that have a value at every quality."""
-    qualities = len(found["codecs"][codec]["qualities"])
-    whole = [c for image in found["images"] if len(c := curve(found, codec, image, metric)) == qualities]
-    return np.mean(whole, 0) if whole else np.empty((0, 2))
+    """Means over `whole_images`; no rows if there are none."""
+    curves = [curve(found, codec, image, metric) for image in whole_images(found, metric)]
+    return np.mean(curves, 0) if curves and len(curves[0]) else np.empty((0, 2))
 
 
 def failures(found: Results) -> dict[str, str]:
@@ -126,11 +137,11 @@ def failures(found: Results) -> dict[str, str]:
 
 
 def write(found: Results, out: Path) -> None:
-    """rd.json, rd.csv and the plots as SVG."""
-    (out / "rd.json").write_text(json.dumps(found) + "\n")
-    with (out / "rd.csv").open("w", newline="") as file:
+    """rd.json and rd.csv."""
+    (out / "rd.json").write_text(json.dumps(found) + "\n", "utf-8")
+    with (out / "rd.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(("codec", "image", "quality", "bytes", "bpp", *METRICS, "error"))
+        table.writerow(("codec", "image", "quality", "bytes", "bpp", *METRICS.values(), "error"))
         for codec, entry in found["codecs"].items():
             for image, points in entry["points"].items():
                 pixels = found["images"][image]["width"] * found["images"][image]["height"]
@@ -143,7 +154,7 @@ def write(found: Results, out: Path) -> None:
 def load(path: Path) -> Results:
     """A run that `write` has left. Raises OSError, or ValueError for any other file."""
     try:
-        found: Results = json.loads(path.read_text())
+        found: Results = json.loads(path.read_text("utf-8"))
         if found["kind"] == KIND:
             return found
     except (ValueError, KeyError, TypeError):
@@ -169,11 +180,17 @@ def compare(old: Results, new: Results) -> list[str]:
             for image in images:
                 with contextlib.suppress(NoOverlap):
                     changes[image] = bd_rate(curve(old, codec, image, metric), curve(new, codec, image, metric))
-            if changes:
-                best, worst = min(changes, key=changes.__getitem__), max(changes, key=changes.__getitem__)
-                lines.append(
-                    f"{codec}, {metric}: {np.mean(list(changes.values())):+.2f} % "
-                    f"({changes[best]:+.2f} % {best} to {changes[worst]:+.2f} % {worst})"
-                )
+            if not changes:
+                lines.append(f"{codec}, {metric}: not comparable")
+                continue
+            best, worst = min(changes, key=changes.__getitem__), max(changes, key=changes.__getitem__)
+            some = f", {len(changes)} of {len(images)} images" if len(changes) < len(images) else ""
+            lines.append(
+                f"{codec}, {metric}: {np.mean(list(changes.values())):+.2f} % "
+                f"({changes[best]:+.2f} % {best} to {changes[worst]:+.2f} % {worst}{some})"
+            )
+    before, after = failures(old), failures(new)
+    lines += [f"fails now: {name}: {reason}" for name, reason in after.items() if name not in before]
+    lines += [f"fails no more: {name}" for name in before if name not in after]
     lines += [f"{codec}: only in the old run" for codec in old["codecs"] if codec not in new["codecs"]]
     return lines

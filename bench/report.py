@@ -2,25 +2,22 @@
 
 import base64
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Any
 
 from PIL import Image
 
-from . import metrics, plot, rd
-from .codecs import JPEG, OURS, Peer
+from . import metrics, plot, rd, speed
+from .codecs import AVIF, JPEG, OURS, WEBP, Peer, largest_within
 from .images import Sample, read
 from .metrics import METRICS
 from .rd import Results
 
 TEMPLATE = Path(__file__).parent / "report.html"
-COMPARED = (JPEG, "WebP", "AVIF 4:4:4, speed 6")
-NATIVE = {JPEG: "image/jpeg", "WebP": "image/webp", "AVIF 4:4:4, speed 6": "image/avif"}  # browsers show their files
+NATIVE = {JPEG: "image/jpeg", WEBP: "image/webp", AVIF: "image/avif"}  # browsers show their files
 PICTURES = 3
 CROP = (768, 576)  # shown at 1:1
 JPEG_QUALITY = 10  # sets the number of bytes: low enough for the eye to tell the codecs apart
@@ -37,9 +34,10 @@ class Version:
 
 def compare_pictures(samples: Sequence[Sample], codecs: Sequence[Peer]) -> dict[str, list[Version]]:
     """For a few images, spread over the set: the original and each codec's best in no more bytes than JPEG's."""
-    chosen = [c for name in (OURS, *COMPARED) for c in codecs if c.name == name]
-    step = max(1, len(samples) // PICTURES)
-    return {s.name: _versions(_centre(read(s.path)[0]), chosen) for s in samples[step // 2 :: step][:PICTURES]}
+    chosen = [c for name in (OURS, *NATIVE) for c in codecs if c.name == name]
+    count = min(PICTURES, len(samples))
+    some = [samples[(2 * i + 1) * len(samples) // (2 * count)] for i in range(count)]
+    return {s.name: _versions(_centre(read(s.path)[0]), chosen) for s in some}
 
 
 def _centre(image: Image.Image) -> Image.Image:
@@ -53,8 +51,14 @@ def _versions(image: Image.Image, codecs: Sequence[Peer]) -> list[Version]:
     budget = len(jpeg.encode(image, JPEG_QUALITY))
     versions = [Version("original", "image/png", _png(image))]
     for codec in codecs:
-        quality, data = largest_within(codec, image, budget)
-        decoded = codec.decode(data)
+        try:
+            best = largest_within(codec, image, budget)
+            decoded = codec.decode(best[1]) if best else None
+        except Exception:  # what fails is named among the measurements
+            continue
+        if not best or not decoded:
+            continue
+        quality, data = best
         found = ", ".join(
             f"{METRICS[name]} {value:.2f}"
             for name, value in metrics.measure(image, decoded).items()
@@ -66,20 +70,6 @@ def _versions(image: Image.Image, codecs: Sequence[Peer]) -> list[Version]:
     return versions
 
 
-def largest_within(codec: Peer, image: Image.Image, budget: int) -> tuple[int, bytes]:
-    """The best quality whose file has at most ``budget`` bytes, and that file; the worst quality if none has."""
-    low, high = 0 if codec.name == OURS else 1, 100
-    best = low, codec.encode(image, low)
-    while low < high:
-        middle = (low + high + 1) // 2
-        data = codec.encode(image, middle)
-        if len(data) <= budget:
-            low, best = middle, (middle, data)
-        else:
-            high = middle - 1
-    return best
-
-
 def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
@@ -88,19 +78,17 @@ def _png(image: Image.Image) -> bytes:
 
 def write(out: Path, pictures: dict[str, list[Version]]) -> Path:
     """report.html, of rd.json and, where it is there, speed.json of the same folder."""
-    found: Results = json.loads((out / "rd.json").read_text())
-    speed_file = out / "speed.json"
-    speed = json.loads(speed_file.read_text()) if speed_file.is_file() else None
-    page = Template(TEMPLATE.read_text()).substitute(
+    found = rd.load(out / "rd.json")
+    page = Template(TEMPLATE.read_text("utf-8")).substitute(
         summary=_summary(found),
         rates=_rates(found),
         plots="".join(_plot(found, metric) for metric in METRICS),
         comparisons="".join(_comparison(name, versions) for name, versions in pictures.items()),
-        speed=_speed(speed) if speed else _paragraph("Not measured: python -m bench speed, with the same --out, does."),
+        speed=_speed(out / "speed.json", found["model"]),
         provenance=_provenance(found),
     )
     path = out / "report.html"
-    path.write_text(page)
+    path.write_text(page, "utf-8")
     return path
 
 
@@ -127,11 +115,12 @@ def _rates(found: Results) -> str:
     return _table(header, rows) + _paragraph(note)
 
 
-def _rate(rate: dict[str, float] | None, images: int) -> str:
+def _rate(rate: rd.Rate | None, images: int) -> str:
     if rate is None:
         return "-"
     some = f" ({rate['images']} of {images} images)" if rate["images"] < images else ""
-    return f"{rate['mean']:+.1f} ± {rate['standard_error']:.1f} %{some}"
+    spread = "" if rate["standard_error"] is None else f" ± {rate['standard_error']:.1f}"
+    return f"{rate['mean']:+.1f}{spread} %{some}"
 
 
 def _plot(found: Results, metric: str) -> str:
@@ -162,26 +151,33 @@ def _comparison(name: str, versions: list[Version]) -> str:
 </section>"""
 
 
-def _speed(speed: dict[str, Any]) -> str:
-    threads = speed["codecs"]
+def _speed(path: Path, model: str) -> str:
+    try:
+        found = speed.load(path)
+    except OSError:
+        return _paragraph("Not measured: python -m bench speed, with the same --out, does.")
+    except ValueError as error:
+        return _paragraph(str(error))
+    threads = found["codecs"]
+    ways = [(way, count) for way in ("encode", "decode") for count in threads]
     names = list(next(iter(threads.values())))
-    header = ["milliseconds per megapixel"]
-    header += [
-        f"{way}, {count} thread{'s' if count != '1' else ''}" for way in ("encode", "decode") for count in threads
-    ]
+    header = ["milliseconds per megapixel", "bpp"]
+    header += [f"{way}, {count} thread{'s' if count != '1' else ''}" for way, count in ways]
     rows = [
-        [name, *(f"{1000 * threads[count][name][way]:.0f}" for way in ("encode", "decode") for count in threads)]
+        [name, f"{threads['1'][name]['bpp']:.2f}", *(f"{1000 * threads[count][name][way]:.0f}" for way, count in ways)]
         for name in names
     ]
-    start = [[name, f"{1000 * seconds:.0f} ms"] for name, seconds in speed["start_up"].items()]
+    start = [[name, f"{1000 * seconds:.0f} ms"] for name, seconds in found["start_up"].items()]
     memory = [
         [f"{size} megapixels, {way}", f"{m['gibibytes']:.2f} GiB", f"{m['seconds']:.1f} s"]
-        for size, ways in speed["memory"].items()
-        for way, m in ways.items()
+        for size, both in found["memory"].items()
+        for way, m in both.items()
     ]
+    other = "" if found["model"] == model else f" The model was another one, {found['model']}."
+    note = f"{found['image']}, all codecs in turns in one warm process; medians. {found['machine']}.{other}"
     return (
         _table(header, rows)
-        + _paragraph(f"{speed['image']}, all codecs in turns in one warm process on {speed['machine']}; medians.")
+        + _paragraph(note)
         + _table(["start of a new process", "median"], start)
         + _table(["the command line on a large file", "peak memory", "time"], memory)
     )

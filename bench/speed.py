@@ -1,6 +1,7 @@
 """Speed and memory: interleaved timings in a warm process, start-up and peak memory in processes of their own."""
 
 import contextlib
+import json
 import os
 import platform
 import statistics
@@ -18,15 +19,36 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .codecs import SLOW, roster
+from .codecs import SLOW, largest_within, roster
 from .images import read
 from .measure import cores
 
 Results = dict[str, Any]  # the content of speed.json
 
+KIND = "speed"
 ROUNDS = 15  # of encoding and decoding by every codec in turn
+BPP = 0.8  # of the files that are timed: a good picture in all codecs
 THREADS = (1, 2)
 MEGAPIXELS = (1, 10, 100)
+
+# peak resident memory of a command, started from a process that is small itself: the system counts what the parent had
+_PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stderr=subprocess.DEVNULL)
+unit = 1 if sys.platform == "darwin" else 1024
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit)
+"""
+
+
+def load(path: Path) -> Results:
+    """What `bench speed` has left. Raises OSError, or ValueError for any other file."""
+    try:
+        found: Results = json.loads(path.read_text("utf-8"))
+        if found["kind"] == KIND:
+            return found
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"{path}: not the result of a speed run")
 
 
 def interleaved(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -41,30 +63,41 @@ def interleaved(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def codec_seconds(path: Path, threads: int, rounds: int = ROUNDS) -> dict[str, dict[str, float]]:
-    """Median seconds per megapixel of encoding and of decoding one image, by codec, on so many processor cores."""
-    # a process of its own, so that all of its threads stay on the cores that it is given
+def codec_speed(path: Path, threads: int, rounds: int = ROUNDS) -> dict[str, dict[str, Any]]:
+    """Median seconds per megapixel of encoding and of decoding one image, by codec, with so many threads.
+
+    Where the system can confine a process to some of its processors, each codec's own threads stay on these as well.
+    """
     with ProcessPoolExecutor(1, get_context("spawn"), _confine, (threads,)) as pool:
-        return pool.submit(_codec_seconds, path, threads, rounds).result()
+        return pool.submit(_codec_speed, path, threads, rounds).result()
 
 
 def _confine(threads: int) -> None:
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+        for task in Path("/proc/self/task").iterdir():  # importing numpy has started threads already
+            os.sched_setaffinity(int(task.name), sorted(os.sched_getaffinity(0))[:threads])
     torch.set_num_threads(threads)
 
 
-def _codec_seconds(path: Path, threads: int, rounds: int) -> dict[str, dict[str, float]]:
+def _codec_speed(path: Path, threads: int, rounds: int) -> dict[str, dict[str, Any]]:
     image, _ = read(path)
-    codecs = [c for c in roster(threads)[0].values() if c.name != SLOW]
+    pixels = image.width * image.height
+    found: dict[str, dict[str, Any]] = {}
     tasks: dict[str, Callable[[], object]] = {}
-    for codec in codecs:
-        data = codec.encode(image, codec.typical)
-        tasks[f"{codec.name} encode"] = partial(codec.encode, image, codec.typical)
-        tasks[f"{codec.name} decode"] = partial(codec.decode, data)
+    for codec in roster(threads)[0].values():
+        if codec.name == SLOW:
+            continue
+        best = largest_within(codec, image, int(BPP * pixels / 8))
+        if best:
+            quality, data = best
+            found[codec.name] = {"quality": quality, "bpp": 8 * len(data) / pixels}
+            tasks[f"{codec.name} encode"] = partial(codec.encode, image, quality)
+            tasks[f"{codec.name} decode"] = partial(codec.decode, data)
     times = interleaved(tasks, rounds)
-    megapixels = image.width * image.height / 1e6
-    return {c.name: {way: times[f"{c.name} {way}"] / megapixels for way in ("encode", "decode")} for c in codecs}
+    for name, row in found.items():
+        for way in ("encode", "decode"):
+            row[way] = times[f"{name} {way}"] / (pixels / 1e6)
+    return found
 
 
 def start_up_tasks() -> dict[str, Callable[[], object]]:
@@ -87,8 +120,10 @@ def start_up_tasks() -> dict[str, Callable[[], object]]:
 def peak_memory(megapixels: int, image: Image.Image) -> dict[str, dict[str, float]]:
     """Peak resident gibibytes and seconds of compressing and decompressing a file of so many megapixels.
 
-    The picture is ``image``, enlarged, with its mirror images side by side.
+    The picture is ``image``, enlarged, with its mirror images side by side. Nothing where the system does not count.
     """
+    if sys.platform == "win32":
+        return {}
     side = round((megapixels * 1e6) ** 0.5)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -101,23 +136,18 @@ def peak_memory(megapixels: int, image: Image.Image) -> dict[str, dict[str, floa
         large.save(source)
         del large, enlarged
         for command, name in (("compress", "large.ppm"), ("decompress", "large.aec")):
+            program = [sys.executable, "-m", "aecodec", command, str(Path(folder) / name)]
             start = time.perf_counter()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "aecodec", command, str(Path(folder) / name)], stderr=subprocess.DEVNULL
-            )
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode:
-                raise RuntimeError(f"aecodec {command} failed with {process.returncode}")
+            peak = subprocess.run([sys.executable, "-c", _PEAK, *program], check=True, capture_output=True, text=True)
             seconds = time.perf_counter() - start
-            found[command] = {"gibibytes": usage.ru_maxrss / (1 << 20), "seconds": seconds}
+            found[command] = {"gibibytes": int(peak.stdout) / (1 << 30), "seconds": seconds}
     return found
 
 
-def processor() -> str:
+def machine() -> str:
     """The processor's name where the system tells it, and how many of its threads this process may use."""
     name = platform.processor()
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return f"{name}, {cores()} threads"
+    return f"{platform.system()} {platform.machine()}, {name}, {cores()} threads"

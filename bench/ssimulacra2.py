@@ -5,6 +5,7 @@ scales), so it is written out here. The reference, libjxl's tool ``ssimulacra2``
 precision, and its scores carry that rounding: 0.01 at a score of 60, up to 0.11 at 85.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -68,13 +69,17 @@ def ssimulacra2(original: Image.Image, distorted: Image.Image) -> float:
             break
         if scale:
             a, b = _half(a), _half(b)
-        maps = [_error_maps(x, y) for x, y in zip(_positive_xyb(a), _positive_xyb(b), strict=True)]
-        norms.append([[[e.mean() for e in errors], [(e**4).mean() ** 0.25 for e in errors]] for errors in maps])
+        norms.append([_norms(_error_maps(x, y)) for x, y in zip(_positive_xyb(a), _positive_xyb(b), strict=True)])
     terms = np.swapaxes(norms, 0, 1).ravel()  # by channel, then scale
     # the reference takes the weights in their order, also for an image too small for all scales
     total = 0.9562382616834844 * float(WEIGHTS[: len(terms)] @ terms)
     total = 2.326765642916932 * total - 0.020884521182843837 * total**2 + 6.248496625763138e-05 * total**3
     return float(100 - 10 * max(total, 0.0) ** 0.6276336467831387)
+
+
+def _norms(maps: Sequence[Planes]) -> list[list[float]]:
+    """The mean and the 4-norm of each map."""
+    return [[float(m.mean()) for m in maps], [float((m**4).mean() ** 0.25) for m in maps]]
 
 
 def _linear(image: Image.Image) -> Planes:
