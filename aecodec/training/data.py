@@ -2,13 +2,15 @@
 
 import contextlib
 import re
+import string
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -17,8 +19,10 @@ from ..files import IMAGE_SUFFIXES, open_picture
 from ..image import Plane
 
 GRAY_SHARE = 0.05
+DRAWN_SHARE = 0.06  # of patches that are drawn, as photographs lack text, flat areas and hard edges
 HALVED_SHARE = 0.25
 CACHE_BYTES = 4 << 30
+LETTERS = list(string.ascii_letters + string.digits + string.punctuation + 12 * " ")
 
 
 def find_images(folders: Sequence[Path], smallest_side: int) -> tuple[list[Path], int]:
@@ -69,9 +73,14 @@ class Patches(Dataset[Tensor]):
 
     def __getitem__(self, step: int) -> Tensor:
         rng = np.random.default_rng((self.seed, step))
-        return torch.from_numpy(np.stack([self._patch(self._draw(rng), rng) for _ in range(self.batch)]))
+        return torch.from_numpy(np.stack([self._one(rng) for _ in range(self.batch)]))
 
-    def _draw(self, rng: np.random.Generator) -> Plane:
+    def _one(self, rng: np.random.Generator) -> Plane:
+        if rng.random() < DRAWN_SHARE:
+            return drawing(self.patch, rng)
+        return self._patch(self._choose(rng), rng)
+
+    def _choose(self, rng: np.random.Generator) -> Plane:
         """An image at random. One whose end turns out to be missing is passed over."""
         for _ in range(100):
             index = int(rng.choice(len(self.files), p=self.weights))
@@ -105,6 +114,34 @@ class Patches(Dataset[Tensor]):
         if rng.random() < 0.5:
             patch = patch[:, ::-1]
         return patch
+
+
+def drawing(side: int, rng: np.random.Generator) -> Plane:
+    """A patch ``[side, side, 3]`` as screenshots, charts and skies have them: flat or graded, with shapes and text."""
+
+    def colour() -> tuple[int, int, int]:
+        r, g, b = rng.integers(256, size=3).tolist() if rng.random() < 0.5 else [int(rng.integers(256))] * 3
+        return r, g, b
+
+    def place() -> tuple[int, int]:
+        x, y = rng.integers(-side // 4, side, size=2).tolist()
+        return x, y
+
+    steep = rng.normal(size=2) * (rng.random() < 0.5)  # no slope: flat
+    ramp = np.add.outer(*(s * np.linspace(0, 1, side) for s in steep))
+    mixture = ((ramp - ramp.min()) / max(np.ptp(ramp), 1e-9))[..., None]
+    pixels = mixture * colour() + (1 - mixture) * np.array(colour())
+    image = Image.fromarray(pixels.round().astype(np.uint8))
+    pen = ImageDraw.Draw(image)
+    for _ in range(int(rng.integers(6))):
+        (x, y), (w, h) = place(), rng.integers(2, side, size=2).tolist()
+        shape = (pen.rectangle, pen.ellipse, pen.line)[int(rng.integers(3))]
+        shape((x, y, x + w, y + h), fill=colour())
+    for _ in range(int(rng.integers(4))):
+        letters = rng.choice(LETTERS, size=160)
+        lines = "\n".join(textwrap.wrap("".join(letters), int(rng.integers(8, 40))))
+        pen.multiline_text(place(), lines, fill=colour(), font=ImageFont.load_default(int(rng.integers(8, 32))))
+    return np.asarray(image)
 
 
 def loader(patches: Patches, start: int) -> "DataLoader[Tensor]":

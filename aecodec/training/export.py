@@ -1,5 +1,6 @@
 """From a checkpoint to a weights file: fixed-point prior, tables fitted to real symbols, frozen quality tables."""
 
+import json
 import math
 import tempfile
 from collections.abc import Sequence
@@ -10,16 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load_file
 from scipy.special import ndtr
 from torch import Tensor
 
-from .. import coding, model
+from .. import coding, model, registry
 from ..codec import Codec
 from ..coder import PRECISION
 from ..prior import ACTIVATION_BITS, SCALE_MIN_LOG2, SCALES, TABLE_BITS, WEIGHT_BITS
 from ..transforms import Design
 from .data import read_rgb
-from .network import Network
+from .network import KNOTS, Knots, Network
 
 Tensors = dict[str, npt.NDArray[Any]]
 QUALITIES = torch.linspace(0, 1, model.QUALITIES)
@@ -85,6 +87,41 @@ def freeze(network: Network) -> Tensors:
     supports = [math.ceil(4 * deviation(i)) for i in range(SCALES)]
     set_tables(tensors, [gaussian(deviation(i), k) for i, k in enumerate(supports)])
     return tensors
+
+
+@torch.no_grad()
+def thaw(weights: Path) -> Network:
+    """The network of a weights file, to go on training from: the inverse of `freeze`, up to rounding.
+
+    Raises ValueError for a file that is not one of weights.
+    """
+    design = registry.metadata(weights).get("design")
+    if design is None:
+        raise ValueError(f"{weights}: not a weights file")
+    network = Network(Design(**json.loads(design)))
+    tensors = {name: tensor.float() for name, tensor in load_file(weights).items()}
+    for name, layer in network.prior.layers.items():
+        layer.get_parameter("weight").copy_(tensors[f"prior.{name}.weight"] / 2**WEIGHT_BITS)
+        layer.get_parameter("bias").copy_(tensors[f"prior.{name}.bias"] / 2 ** (WEIGHT_BITS + ACTIVATION_BITS))
+
+    def set_knots(name: str, table: Tensor) -> None:
+        knots = network.get_submodule(name)
+        shape = Knots(KNOTS)
+        shape.values.copy_(torch.eye(KNOTS))
+        basis = shape(QUALITIES)[:, 0, 0]  # [101, KNOTS]: what each knot adds to each quality
+        knots.get_parameter("values").copy_(torch.linalg.lstsq(basis, table).solution)
+
+    set_knots("gain", torch.log(tensors["prior.gain"] / 2**TABLE_BITS))
+    set_knots("hyper_gain", torch.log(tensors["hyper_gain"]))
+    set_knots("scale_offset", tensors["prior.scale_offset"] / 2**ACTIVATION_BITS + SCALE_MIN_LOG2)
+    set_knots("prior.hyper_rate", torch.log(tensors["prior.hyper_rate"] / 2**TABLE_BITS))
+    set_knots("hyper_scale", tensors["coder.hyper_index"] / 8 + SCALE_MIN_LOG2)
+    set_knots("analysis_rate", torch.log(tensors["analysis_rate"]))
+    set_knots("synthesis_rate", torch.log(tensors["synthesis_rate"]))
+    for part in ("analysis", "hyper_analysis", "synthesis"):
+        own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
+        network.get_submodule(part).load_state_dict(own)
+    return network
 
 
 def _fixed(value: Tensor, bits: int, kind: type[np.signedinteger[Any]]) -> npt.NDArray[Any]:

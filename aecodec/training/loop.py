@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_optimizer import SOAP
 from torch import Tensor, nn
 
 from ..transforms import Design, initialise_with_pca
 from .data import Patches, check_apart, find_images, loader
-from .export import read_checkpoint
+from .export import read_checkpoint, thaw
 from .measure import measure_network
-from .network import LAMBDA_MAX, LAMBDA_MIN, Network, lagrangian
+from .network import LAMBDA_MAX, LAMBDA_MIN, Network, fast_bfloat16, lagrangian
+from .soap import Soap
 
 WARM_UP_STEPS = 100
 CONSTANT_UNTIL = 0.25  # share of the time after which the learning rate falls linearly to zero
@@ -42,10 +42,13 @@ class Recipe:
     seed: int = 0
 
 
-def train(folders: list[Path], out: Path, recipe: Recipe, valid: Path | None, resume: bool) -> None:
+def train(
+    folders: list[Path], out: Path, recipe: Recipe, valid: Path | None, resume: bool, init: Path | None = None
+) -> None:
     """Train for ``recipe.hours`` hours in all and leave checkpoints and a log in the folder ``out``.
 
-    With ``valid``, rate and distortion of real files of the images in that folder are logged now and then. Raises
+    It starts from the weights file ``init`` if there is one, else from a transform fitted to the images. With
+    ``valid``, rate and distortion of real files of the images in that folder are logged now and then. Raises
     ValueError where there is nothing to learn from, or no checkpoint that could be resumed.
     """
     torch.manual_seed(recipe.seed)
@@ -57,14 +60,14 @@ def train(folders: list[Path], out: Path, recipe: Recipe, valid: Path | None, re
     valid_files = find_images([valid], 1)[0] if valid else []
     check_apart(files, valid_files)
 
-    run = Run(Network(Design()), recipe)
+    run = Run(thaw(init) if init else Network(Design()), recipe)
     run.images = len(files)
     checkpoint = out / "checkpoint.pt"
     if resume:
         run.load(checkpoint)
     elif checkpoint.exists():
         raise ValueError(f"{checkpoint} exists: resume it, or choose another folder")
-    else:
+    elif not init:
         run.start(Patches(files, 64, recipe.patch, recipe.seed + 1)[0])
     out.mkdir(parents=True, exist_ok=True)
     with (out / "log.jsonl").open("a") as log:
@@ -126,7 +129,7 @@ class Run:
         chosen = {id(p) for p in matrices}
         rest = [p for p in network.parameters() if id(p) not in chosen]
         self.optimisers: list[torch.optim.Optimizer] = [
-            SOAP(matrices, lr=recipe.rate, betas=(0.95, 0.95), weight_decay=0.0, precondition_frequency=10),
+            Soap(matrices, recipe.rate, (0.95, 0.95), fast_bfloat16(self.device)),
             torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0),
         ]
         self.step, self.seconds, self.images = 0, 0.0, 0

@@ -13,6 +13,7 @@ from ..transforms import Analysis, Design, HyperAnalysis, Synthesis
 LAMBDA_MIN, LAMBDA_MAX = 0.0005, 0.7
 SCALE_MAX_LOG2 = SCALE_MIN_LOG2 + (SCALES - 1) / 8
 LIKELIHOOD_FLOOR = 1e-9
+KNOTS = 8
 
 
 def lagrangian(t: Tensor) -> Tensor:
@@ -21,12 +22,12 @@ def lagrangian(t: Tensor) -> Tensor:
 
 
 class Knots(nn.Module):
-    """A vector for every quality: piecewise linear over eight knots."""
+    """A vector for every quality: piecewise linear over a few knots."""
 
     def __init__(self, channels: int, slope: float = 0.0, start: float = 0.0):
         super().__init__()
-        t = torch.linspace(-0.5, 0.5, 8)
-        self.values = nn.Parameter((start + slope * t)[:, None].repeat(1, channels))  # [8, channels]
+        t = torch.linspace(-0.5, 0.5, KNOTS)
+        self.values = nn.Parameter((start + slope * t)[:, None].repeat(1, channels))  # [KNOTS, channels]
 
     def forward(self, t: Tensor) -> Tensor:
         """``t``: ``[B]`` in 0..1 -> ``[B, 1, 1, channels]``."""
@@ -185,4 +186,4 @@ def fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 matrix products are faster than float32 ones here, so that training uses them."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

@@ -1,0 +1,97 @@
+"""SOAP (Vyas et al. 2024): Adam in the eigenbasis of Shampoo's preconditioner, made lean enough for two CPU cores.
+
+What is leaner than in the paper's code: matrices of one shape go through every product together; the first moment
+lives in the rotated basis and is turned when the basis turns, so that a step needs two rotations and not three; the
+second moments of rows and columns, which change slowly, are looked at every few steps only; and the products are done
+in bfloat16 where the processor is fast at that.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+GRAM_STEPS = 4  # between two looks at the gradients' second moments of rows and columns
+BASIS_STEPS = 20  # between two turns of the bases, a QR decomposition each
+
+
+class Soap(torch.optim.Optimizer):
+    """For parameters that are matrices. No weight decay.
+
+    ``reduced``: do the products in bfloat16. The first step sets up the bases and changes nothing.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        lr: float,
+        betas: tuple[float, float],
+        reduced: bool,
+        eps: float = 1e-8,
+    ):
+        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps})
+        self.kind = torch.bfloat16 if reduced else torch.float32
+        shapes = defaultdict(list)
+        for p in parameters:
+            shapes[p.shape].append(p)
+        self.stacks = list(shapes.values())
+        for stack in self.stacks:
+            k, (m, n) = len(stack), stack[0].shape
+            like = stack[0].detach()
+            self.state[stack[0]] = {
+                "step": torch.tensor(0.0),
+                "first": like.new_zeros(k, m, n),  # moments of the rotated gradient
+                "second": like.new_zeros(k, m, n),
+                "row_gram": like.new_zeros(k, m, m),  # averages of G·Gᵀ and Gᵀ·G
+                "column_gram": like.new_zeros(k, n, n),
+                "rows": torch.eye(m, device=like.device).repeat(k, 1, 1),  # their eigenvectors, as columns
+                "columns": torch.eye(n, device=like.device).repeat(k, 1, 1),
+            }
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        (group,) = self.param_groups
+        lr, (beta1, beta2), eps = group["lr"], group["betas"], group["eps"]
+        for stack in self.stacks:
+            s = self.state[stack[0]]
+            gradient = torch.stack([p.grad for p in stack if p.grad is not None]).to(self.kind)  # [k, m, n]
+            step = int(s["step"])
+            s["step"] += 1
+            if step % GRAM_STEPS == 0:
+                keep = beta2**GRAM_STEPS
+                s["row_gram"].lerp_((gradient @ gradient.mT).float(), 1 - keep)
+                s["column_gram"].lerp_((gradient.mT @ gradient).float(), 1 - keep)
+            if step == 0:
+                for gram, basis in (("row_gram", "rows"), ("column_gram", "columns")):
+                    s[basis].copy_(torch.linalg.eigh(s[gram])[1].flip(-1))
+                continue
+            rows, columns = s["rows"].to(self.kind), s["columns"].to(self.kind)
+            rotated = (rows.mT @ gradient @ columns).float()
+            s["first"].lerp_(rotated, 1 - beta1)
+            s["second"].lerp_(rotated**2, 1 - beta2)
+            update = s["first"] / (s["second"].sqrt() + eps)
+            update = (rows @ update.to(self.kind) @ columns.mT).float()
+            rate = lr * (1 - beta2**step) ** 0.5 / (1 - beta1**step)
+            for p, change in zip(stack, update, strict=True):
+                p.sub_(change, alpha=rate)
+            if step % BASIS_STEPS == 0:
+                rotation, order = _turn(s["row_gram"], s["rows"])
+                s["first"].copy_(rotation.mT @ s["first"])
+                s["second"].copy_(s["second"].take_along_dim(order[:, :, None], 1))
+                rotation, order = _turn(s["column_gram"], s["columns"])
+                s["first"].copy_(s["first"] @ rotation)
+                s["second"].copy_(s["second"].take_along_dim(order[:, None, :], 2))
+
+
+def _turn(gram: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn the basis ``[k, m, m]``, in place, towards the eigenvectors of ``gram``, largest first.
+
+    Returns the rotation from the old to the new coordinates, and the order of the old ones in the new.
+    """
+    power = gram @ basis
+    order = (basis * power).sum(1).argsort(1, descending=True)  # by Rayleigh quotient, [k, m]
+    turned = torch.linalg.qr(power.take_along_dim(order[:, None, :], 2))[0]  # one step of orthogonal iteration
+    rotation = basis.mT @ turned
+    basis.copy_(turned)
+    return rotation, order
