@@ -173,10 +173,11 @@ def train(
         Path | None, typer.Option("--valid", help="Images to measure rate and distortion on.", exists=True)
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    init: Annotated[str | None, typer.Option("--init", help="Weights to start from: base, or a file.")] = None,
 ) -> None:
     """Train a model (needs the extra [train])."""
     loop = _training("loop")
-    _usage(loop.train, data, out, loop.Recipe(hours=hours), valid, resume)
+    _usage(loop.train, data, out, loop.Recipe(hours=hours), valid, resume, init)
 
 
 @app.command()

@@ -65,9 +65,7 @@ def rd(
 
 def _print_rd(found: rd_module.Results) -> None:
     images_of = {metric: rd_module.whole_images(found, metric) for metric in METRICS}
-    shown = [
-        metric for metric in METRICS if images_of[metric] == images_of["psnr"]
-    ]  # whose means are of the same files
+    shown = [m for m in METRICS if images_of[m] == images_of["psnr"]]  # whose means are of the same files
     for name in found["codecs"]:
         print(f"{name:22} quality      bpp  {'  '.join(METRICS[m] for m in shown)}")
         table = [rd_module.mean_curve(found, name, metric) for metric in shown]

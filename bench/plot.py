@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter
 
@@ -32,10 +33,13 @@ def rate_distortion(found: Results, metric: str) -> str:
                 *curve, "--" if name == JPEG else "-", marker=".", label=name, color=colour, lw=width, zorder=order
             )
         limits = axes.get_xlim(), axes.get_ylim()
-        for name, entry in published(found).items():
+        for place, (name, entry) in enumerate(published(found).items()):
             if metric in entry:
                 axes.plot(entry["bpp"], entry[metric], color="#999999", lw=0.7, zorder=1)
-                axes.annotate(name, (entry["bpp"][-1], entry[metric][-1]), fontsize=6, color="#777777", clip_on=True)
+                x = 0.15 * 1.35**place  # where the labels do not meet
+                y = np.interp(np.log(x), np.log(entry["bpp"]), entry[metric])
+                end = (x * 0.72, y + 2.2)
+                axes.annotate(name, (x, y), end, fontsize=7, color="#777777", arrowprops={"arrowstyle": "-", "lw": 0.4})
         axes.set(xlim=limits[0], ylim=limits[1], ylabel=METRICS[metric])
         axes.set_xlabel("bits per pixel of the whole file (logarithmic)")
         axes.set_title(f"Means over {len(whole_images(found, metric))} images")

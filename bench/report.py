@@ -186,14 +186,14 @@ def _speed(path: Path, model: str) -> str:
 def _provenance(found: Results) -> str:
     codecs = [[name, c["version"], c["settings"] or "-"] for name, c in found["codecs"].items()]
     codecs += [[name, "absent", reason] for name, reason in found["absent"].items()]
-    text = _table(["codec", "version", "settings"], codecs)
+    text = _table(["codec", "version", "settings"], codecs, "text")
     for title, entries in (
         ("images left out", found["skipped"]),
         ("particular images", found["notes"]),
         ("failures", rd.failures(found)),
     ):
         if entries:
-            text += _table([f"{len(entries)} {title}", "why"], [[k, v] for k, v in entries.items()])
+            text += _table([f"{len(entries)} {title}", "why"], [[k, v] for k, v in entries.items()], "text")
     sources = plot.published(found)
     if sources:
         text += _paragraph(
@@ -208,7 +208,7 @@ def _provenance(found: Results) -> str:
     )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "numbers") -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join(
         ('<tr class="ours">' if row[0] == OURS else "<tr>")
@@ -216,7 +216,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         + "</tr>"
         for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _paragraph(text: str) -> str:

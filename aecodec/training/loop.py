@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import registry
 from ..transforms import Design, initialise_with_pca
 from .data import Patches, check_apart, find_images, loader
 from .export import read_checkpoint, thaw
@@ -43,13 +44,13 @@ class Recipe:
 
 
 def train(
-    folders: list[Path], out: Path, recipe: Recipe, valid: Path | None, resume: bool, init: Path | None = None
+    folders: list[Path], out: Path, recipe: Recipe, valid: Path | None, resume: bool, init: str | None = None
 ) -> None:
     """Train for ``recipe.hours`` hours in all and leave checkpoints and a log in the folder ``out``.
 
-    It starts from the weights file ``init`` if there is one, else from a transform fitted to the images. With
-    ``valid``, rate and distortion of real files of the images in that folder are logged now and then. Raises
-    ValueError where there is nothing to learn from, or no checkpoint that could be resumed.
+    It starts from the weights ``init``, the name of installed ones or a file, else from a transform fitted to the
+    images. With ``valid``, rate and distortion of real files of the images in that folder are logged now and then.
+    Raises ValueError where there is nothing to learn from, or no checkpoint that could be resumed.
     """
     torch.manual_seed(recipe.seed)
     torch.set_flush_denormal(True)  # denormals make CPU steps up to twice as slow as training goes on
@@ -60,7 +61,7 @@ def train(
     valid_files = find_images([valid], 1)[0] if valid else []
     check_apart(files, valid_files)
 
-    run = Run(thaw(init) if init else Network(Design()), recipe)
+    run = Run(_weights(init) if init else Network(Design()), recipe)
     run.images = len(files)
     checkpoint = out / "checkpoint.pt"
     if resume:
@@ -81,6 +82,11 @@ def train(
         _steps(run, files, valid_files[:VALIDATION_IMAGES], checkpoint, record)
     run.save(checkpoint)
     print(f"\n{checkpoint}: {run.step} steps", file=sys.stderr)
+
+
+def _weights(init: str) -> Network:
+    installed = registry.folder() / f"{init}.safetensors"
+    return thaw(installed if installed.is_file() else Path(init))
 
 
 def _steps(
