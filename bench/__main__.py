@@ -1,7 +1,10 @@
-"""``python -m bench``: what the README's figures come from."""
+"""What the README's figures come from."""
 
 import json
+import math
+import signal
 import sys
+import tempfile
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +29,11 @@ Data = Annotated[Path | None, typer.Option(help="A folder of images; photographs
 Out = Annotated[Path | None, typer.Option(help="A folder for the results.")]
 
 
+@app.callback()
+def _stop_on_request() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in order, so that the workers stop too
+
+
 @app.command()
 def rd(
     data: Data = None,
@@ -37,26 +45,36 @@ def rd(
     With --out: rd.json, rd.csv, a plot of each metric as SVG, and report.html, which shows it all and needs no
     network. What was measured is kept in a cache: a second run, or one that was stopped, computes only what is missing.
     """
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
     present, absent = codecs.roster()
     chosen = [c for c in present.values() if slow or c.name != codecs.SLOW]
     if not slow:
         absent = absent | {codecs.SLOW: "measured with --slow only"}
     with _progress() as bar:
         samples, skipped = _survey(data, bar)
+        _make(out)
         task = bar.add_task("files", total=len(samples) * sum(len(c.qualities) for c in chosen))
+
+        def show(count: int) -> None:
+            bar.advance(task, count)
+            done, total = bar.tasks[task].completed, bar.tasks[task].total or 1
+            if bar.disable and done * 10 // total > (done - count) * 10 // total:
+                print(f"{done:.0f} of {total:.0f} files", file=sys.stderr)
+
         cache = measure.Cache(measure.default_cache())
         try:
-            measured = measure.measure(samples, chosen, cache, lambda count: bar.advance(task, count))
+            measured = measure.measure(samples, chosen, cache, show)
         except BrokenProcessPool:
             bar.console.print("a worker was killed, most likely for want of memory; run again to go on", style="red")
             raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            bar.console.print("stopped; run again to go on")
+            raise typer.Exit(130) from None
     found = rd_module.summarise(samples, skipped, chosen, absent, measured)
     if out:
         rd_module.write(found, out)
         for metric in METRICS:
-            (out / f"rd-{metric}.svg").write_text(plot.rate_distortion(found, metric), "utf-8")
+            if svg := plot.rate_distortion(found, metric):
+                (out / f"rd-{metric}.svg").write_text(svg, "utf-8")
         page = report_module.write(out, report_module.compare_pictures(samples, chosen))
     _print_rd(found)
     if out:
@@ -72,11 +90,18 @@ def _print_rd(found: rd_module.Results) -> None:
         for quality, *rows in zip(found["codecs"][name]["qualities"], *table, strict=False):
             values = "".join(f"{value:14.3f}" for _, value in rows)
             print(f"{'':22} {quality:7} {rows[0][0]:8.4f}{values}")
-    print(f"\nmeans over {len(images_of['psnr'])} images; mean of the images' BD-rates against {codecs.JPEG}:")
+    print(f"\nBD-rate against {codecs.JPEG}, mean over {len(found['images'])} image(s):")
     for name in found["codecs"]:
         rates = [(metric, found["bd_rate"][metric][name]) for metric in METRICS]
-        cells = [f"{metric} {r['mean']:+6.1f} % ({r['images']} images)" if r else f"{metric} -" for metric, r in rates]
+        cells = [f"{metric} {r['mean']:+6.1f} %" if r else f"{metric}      - %" for metric, r in rates]
         print(f"{name:22} {'  '.join(cells)}")
+    for metric in METRICS:
+        for what, names in (
+            ("means", [image for image in found["images"] if image not in images_of[metric]]),
+            ("BD-rates", found["not_in_bd_rate"][metric]),
+        ):
+            if names:
+                print(f"not in the {what} of {metric}, for want of a value from every codec: {', '.join(names)}")
     for title, entries in (
         ("absent", found["absent"]),
         ("left out", found["skipped"]),
@@ -103,10 +128,15 @@ def compare(old: Path, new: Path) -> None:
 def speed(data: Data = None, out: Out = None) -> None:
     """Encoding and decoding at 1 and 2 threads, ours and the peers' in turns; start-up; memory up to 100 megapixels.
 
-    With --out: speed.json, which the next `rd` with the same folder puts into its report.
+    The image is the first one of the folder; it all takes a few minutes. With --out: speed.json, which the next `rd`
+    with the same folder puts into its report.
     """
     with _progress() as bar:
-        sample = _survey(data, bar)[0][0]
+        large = [s for s in _survey(data, bar)[0] if min(s.width, s.height) >= speed_module.LEAST_SIDE]
+        if not large:
+            raise typer.BadParameter(f"no image has {speed_module.LEAST_SIDE} pixels a side")
+        _make(out)
+        sample = large[0]
         image, _ = images.read(sample.path)
         present, absent = codecs.roster()
         found: speed_module.Results = {
@@ -122,19 +152,24 @@ def speed(data: Data = None, out: Out = None) -> None:
         }
         counts = [n for n in speed_module.THREADS if n <= measure.cores()]
         task = bar.add_task("", total=len(counts) + 1 + len(speed_module.MEGAPIXELS))
+
+        def begin(what: str) -> None:
+            bar.update(task, description=what)
+            if bar.disable:
+                print(what, file=sys.stderr)
+
         for threads in counts:
-            bar.update(task, description=f"codecs, {threads} threads")
+            begin(f"codecs, {threads} thread(s)")
             found["codecs"][str(threads)] = speed_module.codec_speed(sample.path, threads)
             bar.advance(task)
-        bar.update(task, description="start-up")
+        begin("start-up")
         found["start_up"] = speed_module.interleaved(speed_module.start_up_tasks(), 5)
         bar.advance(task)
         for megapixels in speed_module.MEGAPIXELS:
-            bar.update(task, description=f"memory, {megapixels} MP")
+            begin(f"memory, {megapixels} MP")
             found["memory"][str(megapixels)] = speed_module.peak_memory(megapixels, image)
             bar.advance(task)
     if out:
-        out.mkdir(parents=True, exist_ok=True)
         (out / "speed.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     _print_speed(found)
 
@@ -142,11 +177,9 @@ def speed(data: Data = None, out: Out = None) -> None:
 def _print_speed(found: speed_module.Results) -> None:
     print(f"{found['image']} on {found['machine']}; milliseconds per megapixel, and times those of {codecs.JPEG}")
     for threads, rows in found["codecs"].items():
+        anchor = rows.get(codecs.JPEG, {"encode": math.nan, "decode": math.nan})
         for name, row in rows.items():
-            cells = [
-                f"{way} {1000 * row[way]:8.1f} {row[way] / rows[codecs.JPEG][way]:7.1f} x"
-                for way in ("encode", "decode")
-            ]
+            cells = [f"{way} {1000 * row[way]:8.1f} {row[way] / anchor[way]:7.1f} x" for way in ("encode", "decode")]
             print(f"{threads} threads  {name:22} {row['bpp']:.2f} bpp  {'  '.join(cells)}")
     for name, reason in found["absent"].items():
         print(f"absent: {name}: {reason}")
@@ -211,6 +244,16 @@ def _survey(data: Path | None, bar: Progress) -> tuple[list[images.Sample], dict
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:3])
         raise typer.BadParameter(f"none of {len(skipped)} images can be used: {reasons}")
     return samples, skipped
+
+
+def _make(out: Path | None) -> None:
+    """The folder for the results, before time is spent on them."""
+    if out:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=out).close()
+        except OSError as error:
+            raise typer.BadParameter(f"{out}: {error.strerror}") from None
 
 
 def _progress() -> Progress:

@@ -46,6 +46,8 @@ def roster(threads: int = 1) -> tuple[dict[str, Peer], dict[str, str]]:
     for name, make in _MAKERS.items():
         try:
             present[name] = make(name, threads)
+        except ModuleNotFoundError as error:
+            absent[name] = f'{error.name} is not installed: pip install ".[bench]"'
         except Exception as error:  # libraries that are there but broken raise almost anything
             absent[name] = f"{type(error).__name__}: {error}"
     return present, absent

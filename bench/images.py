@@ -42,7 +42,7 @@ def find(folder: Path | None) -> list[Path]:
     if folder is None:
         return [default_folder() / name for name in PHOTOGRAPHS]
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder")
+        raise ValueError(f"{folder}: not a folder")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
     if not paths:
         raise ValueError(f"no images in {folder}")
@@ -54,12 +54,11 @@ def survey(paths: Sequence[Path], root: Path | None, show: Callable[[], None]) -
     samples: dict[str, Sample] = {}
     skipped = {}
     for path in paths:
-        # names of bytes that are no text must not fail where they are printed
-        name = (path.relative_to(root).as_posix() if root else path.name).encode(errors="backslashreplace").decode()
+        name = _printable(path.relative_to(root).as_posix() if root else path.name)
         try:
             image, notes = read(path)
         except (OSError, ValueError) as error:
-            skipped[name] = str(error)
+            skipped[name] = getattr(error, "strerror", None) or str(error)
         else:
             if min(image.size) < SSIMULACRA2_SMALLEST:
                 notes = (*notes, f"below {SSIMULACRA2_SMALLEST} pixels: no SSIMULACRA 2")
@@ -73,6 +72,11 @@ def survey(paths: Sequence[Path], root: Path | None, show: Callable[[], None]) -
     return list(samples.values()), skipped
 
 
+def _printable(name: str) -> str:
+    """The name with what a terminal would not show, or could not, written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 def digest(image: Image.Image) -> str:
     """What identifies an RGB image: SHA-256 of its size and pixels, in hexadecimal."""
     return hashlib.sha256(f"{image.width}x{image.height}".encode() + image.tobytes()).hexdigest()
@@ -80,6 +84,8 @@ def digest(image: Image.Image) -> str:
 
 def read(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
     """The image as 8-bit RGB, and what was changed for that. Raises OSError or ValueError."""
+    if path.exists() and not path.is_file():
+        raise OSError("not a file")  # a pipe would never end
     data = path.read_bytes()
     picture = open_picture(data, MAX_PIXELS)
     notes = picture.notes

@@ -1,10 +1,13 @@
 """Every codec at every quality on every image, spread over processes, with a cache that outlives interruptions."""
 
+import contextlib
 import json
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,30 +27,37 @@ Point = dict[str, Any]  # of one file: bytes and the metrics, or the error that 
 class Cache:
     """Points by what they depend on: codec, version, settings, quality and the image's pixels.
 
-    A file of JSON lines to which every point is added as it is measured, so that a run that was stopped goes on where
-    it was; a last line cut short is left out.
+    A file of JSON lines to which the points of an image and codec are added when they are measured, so that a run that
+    was stopped goes on from there; a last line cut short is left out. Where it cannot be written, the run goes on
+    without, and says so once.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self.points: dict[str, Point] = {}
-        if path.is_file():
+        self.broken = False
+        with contextlib.suppress(OSError):
             for line in path.read_text("utf-8", "replace").splitlines():
                 try:
                     entry = json.loads(line)
                     self.points[entry["key"]] = entry["point"]
                 except (ValueError, KeyError, TypeError):
                     continue
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
 
     def add(self, found: dict[str, Point]) -> None:
         """Keep these; errors not beyond this run, since their cause may be gone in the next."""
         whole = {key: point for key, point in found.items() if "error" not in point}
         lines = "".join("\n" + json.dumps({"key": key, "point": point}) for key, point in whole.items())
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(lines)
         self.points.update(found)
+        if self.broken:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(lines)
+        except OSError as error:
+            self.broken = True
+            print(f"no cache, since {self.path} cannot be written: {error.strerror}", file=sys.stderr)
 
 
 def default_cache() -> Path:
@@ -85,14 +95,20 @@ def _spread(tasks: Sequence[tuple[Sample, Peer, list[int]]]) -> Iterator[dict[st
     # new processes, not copies of this one, whose threads torch has already started
     largest = max(sample.width * sample.height for sample, _, _ in tasks)
     workers = max(1, min(cores(), len(tasks), MOST_WORKERS, memory() // 2 // (largest * BYTES_PER_PIXEL)))
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
         try:
             futures = [pool.submit(_points, sample, codec.name, missing) for sample, codec, missing in tasks]
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in active_children():  # what they have begun would be lost anyway
+                worker.terminate()
             raise
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+    torch.set_num_threads(1)
 
 
 def cores() -> int:

@@ -21,7 +21,13 @@ TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 4)
 
 
 def rate_distortion(found: Results, metric: str) -> str:
-    """An SVG of the mean curves of all codecs; on Kodak with published codecs as thin lines for context."""
+    """An SVG of the mean curves of all codecs; on Kodak with published codecs as thin lines for context.
+
+    Empty if there is no image with a value at every point.
+    """
+    images = whole_images(found, metric)
+    if not images:
+        return ""
     # the same figures give the same file, and text stays text
     with mpl.rc_context({"svg.hashsalt": "aecodec", "svg.fonttype": "none"}):
         figure = Figure(figsize=(8, 5), layout="constrained")
@@ -42,7 +48,7 @@ def rate_distortion(found: Results, metric: str) -> str:
                 axes.annotate(name, (x, y), end, fontsize=7, color="#777777", arrowprops={"arrowstyle": "-", "lw": 0.4})
         axes.set(xlim=limits[0], ylim=limits[1], ylabel=METRICS[metric])
         axes.set_xlabel("bits per pixel of the whole file (logarithmic)")
-        axes.set_title(f"Means over {len(whole_images(found, metric))} images")
+        axes.set_title(f"Means over {len(images)} image{'s' if len(images) > 1 else ''}")
         axes.xaxis.set_major_locator(FixedLocator(TICKS))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())

@@ -55,16 +55,28 @@ def _increasing(curve: Curve) -> Curve:
     return np.array(kept).reshape(-1, 2)
 
 
-def mean_bd_rate(anchor: Sequence[Curve], test: Sequence[Curve]) -> Rate | None:
-    """The mean of the images' BD-rates, its standard error (None for one image), and of how many; None if of none."""
-    found = []
-    for a, t in zip(anchor, test, strict=True):
-        with contextlib.suppress(NoOverlap):
-            found.append(bd_rate(a, t))
-    if not found:
-        return None
-    spread = round(float(np.std(found, ddof=1) / len(found) ** 0.5), 2) if len(found) > 1 else None
-    return {"mean": round(float(np.mean(found)), 2), "standard_error": spread, "images": len(found)}
+def bd_rates(found: Results, metric: str) -> tuple[dict[str, Rate | None], list[str]]:
+    """The mean of the images' BD-rates against JPEG, by codec, and the images that are left out of it.
+
+    Left out are those on which one of the codecs has no rate, so that all means are of the same images; a codec that
+    has none on any image gets None. With each mean goes its standard error, None for a single image.
+    """
+    rates: dict[str, dict[str, float]] = {}
+    for codec in found["codecs"]:
+        rates[codec] = {}
+        for image in found["images"]:
+            with contextlib.suppress(NoOverlap):
+                anchor, test = (curve(found, name, image, metric) for name in (JPEG, codec))
+                rates[codec][image] = bd_rate(anchor, test)
+    some = [r for r in rates.values() if r]
+    common = [image for image in found["images"] if some and all(image in r for r in some)]
+    means = {codec: _mean([r[image] for image in common]) if r and common else None for codec, r in rates.items()}
+    return means, [image for image in found["images"] if image not in common]
+
+
+def _mean(rates: list[float]) -> Rate:
+    spread = round(float(np.std(rates, ddof=1) / len(rates) ** 0.5), 2) if len(rates) > 1 else None
+    return {"mean": round(float(np.mean(rates)), 2), "standard_error": spread}
 
 
 def summarise(
@@ -87,17 +99,10 @@ def summarise(
             for c in codecs
         },
     }
-    found["bd_rate"] = {metric: {c.name: bd_rate_of(found, c.name, JPEG, metric) for c in codecs} for metric in METRICS}
+    found["bd_rate"], found["not_in_bd_rate"] = {}, {}
+    for metric in METRICS:
+        found["bd_rate"][metric], found["not_in_bd_rate"][metric] = bd_rates(found, metric)
     return found
-
-
-def bd_rate_of(found: Results, codec: str, anchor: str, metric: str) -> Rate | None:
-    """`mean_bd_rate` of one codec against another."""
-    images = list(found["images"])
-    return mean_bd_rate(
-        [curve(found, anchor, image, metric) for image in images],
-        [curve(found, codec, image, metric) for image in images],
-    )
 
 
 def curve(found: Results, codec: str, image: str, metric: str) -> Curve:
@@ -117,7 +122,7 @@ def whole_images(found: Results, metric: str) -> list[str]:
 
     tables = [codec["points"] for codec in found["codecs"].values()]
     tables = [t for t in tables if any(any(value(points)) for points in t.values())]  # not one that always fails
-    return [image for image in found["images"] if all(all(value(t[image])) for t in tables)]
+    return [image for image in found["images"] if tables and all(all(value(t[image])) for t in tables)]
 
 
 def mean_curve(found: Results, codec: str, metric: str) -> Curve:
@@ -155,7 +160,7 @@ def load(path: Path) -> Results:
     """A run that `write` has left. Raises OSError, or ValueError for any other file."""
     try:
         found: Results = json.loads(path.read_text("utf-8"))
-        if found["kind"] == KIND:
+        if found["kind"] == KIND and found.keys() >= {"model", "images", "codecs", "bd_rate"}:
             return found
     except (ValueError, KeyError, TypeError):
         pass

@@ -1,6 +1,7 @@
 """One HTML file that shows a run: tables, plots, and pictures laid over each other at the same number of bytes."""
 
 import base64
+import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from .rd import Results
 TEMPLATE = Path(__file__).parent / "report.html"
 NATIVE = {JPEG: "image/jpeg", WEBP: "image/webp", AVIF: "image/avif"}  # browsers show their files
 PICTURES = 3
+LEAST_SIDE = 128  # of pictures worth looking at
 CROP = (768, 576)  # shown at 1:1
 JPEG_QUALITY = 10  # sets the number of bytes: low enough for the eye to tell the codecs apart
 
@@ -35,9 +37,13 @@ class Version:
 def compare_pictures(samples: Sequence[Sample], codecs: Sequence[Peer]) -> dict[str, list[Version]]:
     """For a few images, spread over the set: the original and each codec's best in no more bytes than JPEG's."""
     chosen = [c for name in (OURS, *NATIVE) for c in codecs if c.name == name]
-    count = min(PICTURES, len(samples))
-    some = [samples[(2 * i + 1) * len(samples) // (2 * count)] for i in range(count)]
-    return {s.name: _versions(_centre(read(s.path)[0]), chosen) for s in some}
+    large = [s for s in samples if min(s.width, s.height) >= LEAST_SIDE]
+    count = min(PICTURES, len(large))
+    found = {}
+    for sample in (large[(2 * i + 1) * len(large) // (2 * count)] for i in range(count)):
+        with contextlib.suppress(OSError, ValueError):  # the file may have gone since it was measured
+            found[sample.name] = _versions(_centre(read(sample.path)[0]), chosen)
+    return found
 
 
 def _centre(image: Image.Image) -> Image.Image:
@@ -83,7 +89,8 @@ def write(out: Path, pictures: dict[str, list[Version]]) -> Path:
         summary=_summary(found),
         rates=_rates(found),
         plots="".join(_plot(found, metric) for metric in METRICS),
-        comparisons="".join(_comparison(name, versions) for name, versions in pictures.items()),
+        comparisons="".join(_comparison(name, versions) for name, versions in pictures.items())
+        or _paragraph(f"No picture has {LEAST_SIDE} pixels a side."),
         speed=_speed(out / "speed.json", found["model"]),
         provenance=_provenance(found),
     )
@@ -103,28 +110,29 @@ def _summary(found: Results) -> str:
 
 
 def _rates(found: Results) -> str:
-    rows = [
-        [name, *(_rate(found["bd_rate"][metric][name], len(found["images"])) for metric in METRICS)]
-        for name in found["codecs"]
-    ]
+    rows = [[name, *(_rate(found["bd_rate"][metric][name]) for metric in METRICS)] for name in found["codecs"]]
     header = [f"BD-rate against {JPEG}", *(label.split(" (")[0] for label in METRICS.values())]
     note = (
         "How many percent more (+) or fewer (-) bits than the anchor a codec needs for the same quality: mean of the "
-        "images' BD-rates, with its standard error. A dash: the curves overlap by less than half of the anchor's range."
+        "images' BD-rates, with its standard error. An image has none where two curves share less than half of the "
+        "anchor's range, where it is too small for the metric, or where a codec fails or is lossless; then it is left "
+        "out for all codecs. "
     )
-    return _table(header, rows) + _paragraph(note)
+    gone = [f"{metric}: {', '.join(names)}" for metric, names in found["not_in_bd_rate"].items() if names]
+    return _table(header, rows) + _paragraph(note + ("Left out of " + "; of ".join(gone) + "." if gone else ""))
 
 
-def _rate(rate: rd.Rate | None, images: int) -> str:
+def _rate(rate: rd.Rate | None) -> str:
     if rate is None:
         return "-"
-    some = f" ({rate['images']} of {images} images)" if rate["images"] < images else ""
     spread = "" if rate["standard_error"] is None else f" ± {rate['standard_error']:.1f}"
-    return f"{rate['mean']:+.1f}{spread} %{some}"
+    return f"{rate['mean']:+.1f}{spread} %"
 
 
 def _plot(found: Results, metric: str) -> str:
     svg = plot.rate_distortion(found, metric)
+    if not svg:
+        return _paragraph(f"No plot of {METRICS[metric]}: no image has a value from every codec at every quality.")
     return f'<div class="plot">{svg[svg.index("<svg") :]}</div>'  # without the XML declaration
 
 
@@ -166,6 +174,7 @@ def _speed(path: Path, model: str) -> str:
     rows = [
         [name, f"{threads['1'][name]['bpp']:.2f}", *(f"{1000 * threads[count][name][way]:.0f}" for way, count in ways)]
         for name in names
+        if all(name in rows for rows in threads.values())
     ]
     start = [[name, f"{1000 * seconds:.0f} ms"] for name, seconds in found["start_up"].items()]
     memory = [

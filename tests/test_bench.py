@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -91,15 +92,25 @@ def test_points_that_others_beat_do_not_count() -> None:
     assert rd.bd_rate(CURVE, worse) == pytest.approx(0)
 
 
-def test_the_mean_says_of_how_many_images() -> None:
-    far = CURVE + np.array([0, 6])
-    assert rd.mean_bd_rate([CURVE, CURVE, CURVE], [CURVE * (0.8, 1), CURVE * (0.6, 1), far]) == {
-        "mean": -30.0,
-        "standard_error": 10.0,  # the deviation of -20 and -40 is 10·√2
-        "images": 2,
+def test_means_are_of_the_images_that_all_codecs_have_rates_on() -> None:
+    def points(curve: Any) -> list[dict[str, float]]:
+        return [{"bytes": bpp, "psnr": value} for bpp, value in curve]
+
+    far, one = CURVE + np.array([0, 6]), CURVE * (0.8, 1)
+    images = {name: {"width": 8, "height": 1} for name in "abc"}
+    curves = {
+        JPEG: {"a": CURVE, "b": CURVE, "c": CURVE},
+        "x": {"a": one, "b": CURVE * (0.6, 1), "c": one},
+        "y": {"a": CURVE, "b": CURVE, "c": far},
+        "never": {"a": far, "b": far, "c": far},
     }
-    assert rd.mean_bd_rate([CURVE], [far]) is None
-    assert rd.mean_bd_rate([CURVE], [CURVE]) == {"mean": 0.0, "standard_error": None, "images": 1}
+    table = {n: {"points": {image: points(c) for image, c in by.items()}} for n, by in curves.items()}
+    rates, left_out = rd.bd_rates({"images": images, "codecs": table}, "psnr")
+    assert left_out == ["c"]
+    assert rates["never"] is None
+    assert rates["x"] == {"mean": -30.0, "standard_error": 10.0}  # the deviation of -20 and -40 is 10·√2
+    rates, _ = rd.bd_rates({"images": {"a": images["a"]}, "codecs": table}, "psnr")
+    assert rates["x"] == {"mean": -20.0, "standard_error": None}
 
 
 def test_means_are_of_the_same_images_for_all_codecs() -> None:
@@ -200,13 +211,13 @@ def test_every_codec_has_more_bytes_and_less_error_at_more_quality(peer: Peer, s
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str, threads: int) -> Peer:
-        raise ImportError("No module named 'pillow_jxl'")
+        raise ModuleNotFoundError(name="pillow_jxl")
 
     monkeypatch.setitem(codecs._MAKERS, "JPEG XL", missing)
     present, absent = codecs.roster.__wrapped__()
     assert "JPEG XL" not in present
     assert JPEG in present
-    assert absent == {"JPEG XL": "ImportError: No module named 'pillow_jxl'"}
+    assert absent == {"JPEG XL": 'pillow_jxl is not installed: pip install ".[bench]"'}
 
 
 def test_jpeg_2000_uses_its_colour_transform(photo: Plane) -> None:
@@ -257,16 +268,41 @@ def test_what_is_known_is_not_measured_again(few: None, folder: Path, monkeypatc
 
     measured = measure.point
     monkeypatch.setattr(measure, "point", spy)
-    assert run("rd", "--data", folder).output == first.output
+    assert run("rd", "--data", folder).stdout == first.stdout
     assert asked == []
     cache = measure.default_cache()
     cache.write_text(cache.read_text()[:-40])  # the last line as a power cut leaves it
-    assert run("rd", "--data", folder).output == first.output
+    assert run("rd", "--data", folder).stdout == first.stdout
     assert asked == [90]
     with Image.open(folder / "photo.png") as image:
         image.crop((0, 0, 180, 180)).save(folder / "photo.png")
     run("rd", "--data", folder)
     assert asked == [90, 10, 50, 90, 10, 50, 90]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    few: None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "photo.png"))
+    result = run("rd", "--data", folder)
+    assert result.exit_code == 0, result.output
+    assert result.output.count("no cache") == 1
+
+
+def test_what_is_below_the_smallest_size_of_a_metric(few: None, folder: Path, tmp_path: Path) -> None:
+    with Image.open(folder / "photo.png") as image:
+        image.crop((0, 0, 140, 140)).save(folder / "photo.png")
+    result = run("rd", "--data", folder, "--out", tmp_path)
+    assert "not in the BD-rates of ms_ssim, for want of a value from every codec: photo.png" in result.output
+    assert not (tmp_path / "rd-ms_ssim.svg").exists()
+    assert "No plot of MS-SSIM" in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_a_folder_that_cannot_be_written(few: None, folder: Path) -> None:
+    for command in ("rd", "speed"):
+        result = run(command, "--data", folder, "--out", folder / "photo.png")
+        assert result.exit_code == 2
+        assert "photo.png: File exists" in result.output
 
 
 def test_an_interrupted_run_keeps_what_it_had(few: None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +311,9 @@ def test_an_interrupted_run_keeps_what_it_had(few: None, folder: Path, monkeypat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(measure, "_spread", interrupted)
-    assert run("rd", "--data", folder).exit_code != 0
+    result = run("rd", "--data", folder)
+    assert result.exit_code == 130
+    assert "run again to go on" in result.output
     assert len(measure.Cache(measure.default_cache()).points) == 3
 
 
@@ -287,13 +325,15 @@ def test_images_that_cannot_be_measured_are_named(few: None, folder: Path) -> No
     result = run("rd", "--data", folder)
     assert result.exit_code == 0, result.output
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    os.mkfifo(folder / "pipe.png")
     shutil.copy(folder / "photo.png", folder / "twice.png")
     result = run("rd", "--data", folder)
-    assert "left out: gone.png: " in result.output
+    assert "left out: gone.png: No such file" in result.output
+    assert "left out: pipe.png: not a file" in result.output
     assert "left out: twice.png: the same pixels as photo.png" in result.output
     assert "left out: broken.png: not an image" in result.output
     assert "left out: cut.jpg" in result.output
-    assert "4 of 7 files left out" in result.output
+    assert "5 of 8 files left out" in result.output
     assert "note: gray.png: gray, measured as RGB" in result.output
     assert "tiny.png: below 8 pixels: no SSIMULACRA 2; below 161 pixels: no MS-SSIM" in result.output
 
@@ -323,11 +363,11 @@ def test_names_of_any_kind(few: None, folder: Path) -> None:
 
 
 def test_a_damaged_cache_is_no_obstacle(few: None, folder: Path) -> None:
-    first = run("rd", "--data", folder).output
+    first = run("rd", "--data", folder).stdout
     cache = measure.default_cache()
     cache.write_bytes(b"\xff\xfe garbage\n[]\n{}\n" + cache.read_bytes())
     assert len(measure.Cache(cache).points) == 6
-    assert run("rd", "--data", folder).output == first
+    assert run("rd", "--data", folder).stdout == first
 
 
 @pytest.mark.parametrize("content", ["nothing", "empty", "broken"])
@@ -339,7 +379,7 @@ def test_a_folder_without_images(few: None, tmp_path: Path, content: str) -> Non
         (path / "a.png").write_bytes(b"")
     result = run("rd", "--data", path)
     assert result.exit_code == 2
-    assert {"nothing": "no such folder", "empty": "no images in", "broken": "none of 1 images can be used: a.png"}[
+    assert {"nothing": "not a folder", "empty": "no images in", "broken": "none of 1 images can be used: a.png"}[
         content
     ] in result.output.replace("\n", " ")
 
@@ -374,7 +414,7 @@ def test_comparing_two_runs(few: None, folder: Path, tmp_path: Path) -> None:
     assert "another: only in the new run" in output
     assert "fails now: another, photo.png: gone" in output
     assert f"{JPEG}: only in the old run" in output
-    (folder / "x.json").write_text("{}")
+    (folder / "x.json").write_text('{"kind": "rate-distortion"}')
     for bad in (folder / "x.json", folder / "photo.png", folder / "missing.json"):
         assert run("compare", old, bad).exit_code == 2
 
