@@ -82,7 +82,8 @@ def _walk(folder: Path, suffixes: set[str]) -> list[Path]:
         raise UsageError(f"{error.filename}: {error.strerror}")
 
     tree = os.walk(folder, onerror=refuse)
-    return sorted(Path(top, name) for top, _, names in tree for name in names if Path(name).suffix.lower() in suffixes)
+    paths = (Path(top, name) for top, _, names in tree for name in names if Path(name).suffix.lower() in suffixes)
+    return sorted(p for p in paths if p.is_file() or not p.exists())  # no pipes, which never end; a dead link is told
 
 
 def plan(sources: Sequence[Path], out: str | None, recursive: bool, inputs: set[str], suffix: str) -> list[Job]:

@@ -193,9 +193,17 @@ def test_storage_tags_do_not_reach_a_tiff(tmp_path: Path, small_image: Image.Ima
 
 
 def test_damaged_checkpoints_and_weights(png: Path) -> None:
-    arguments = ("--data", png.parent, "--valid", png.parent / "..", "--out", png.parent / "x.safetensors")
+    arguments = ("--data", png.parent, "--valid", png.parent, "--out", png.parent / "x.safetensors")
     assert run("export", png, *arguments).exit_code == 2
     assert run("compress", png, "--weights", png).exit_code == 2
+
+
+def test_pipes_in_a_folder_are_passed_over(png: Path) -> None:
+    os.mkfifo(png.parent / "pipe.png")
+    result = run("compress", "-r", png.parent)
+    (png.parent / "pipe.png").unlink()
+    assert result.exit_code == 0
+    assert left(png.parent) == {"photo.png", "photo.aec"}
 
 
 def test_some_fail_and_the_rest_goes_on(png: Path) -> None:

@@ -30,11 +30,11 @@ def find_images(folders: Sequence[Path], smallest_side: int) -> tuple[list[Path]
     files, skipped = [], 0
     Image.MAX_IMAGE_PIXELS = None  # the photographs are one's own
     for path in sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
-        try:
-            with Image.open(path) as image:
-                large_enough = min(image.size) >= smallest_side
-        except Exception:  # broken files make Pillow's readers raise almost anything
-            large_enough = False
+        large_enough = False
+        with contextlib.suppress(Exception):  # broken files make Pillow's readers raise almost anything
+            if path.is_file():  # a pipe would never end
+                with Image.open(path) as image:
+                    large_enough = min(image.size) >= smallest_side
         if large_enough:
             files.append(path)
         else:
