@@ -16,7 +16,7 @@ from aecodec.image import Plane
 from aecodec.layers import shuffle, unshuffle
 from aecodec.training import card, loop
 from aecodec.training.data import Patches, drawing, find_images
-from aecodec.training.export import freeze, gaussian, integer_frequencies, thaw
+from aecodec.training.export import freeze, gaussian, integer_frequencies, load_network, thaw
 from aecodec.training.network import Network, gaussian_bits
 from aecodec.training.soap import BASIS_STEPS, Soap
 from aecodec.transforms import Analysis, Design, Synthesis, initialise_with_pca
@@ -121,6 +121,18 @@ def test_training_goes_on_from_weights(codec: Codec, photo: Plane) -> None:
     weights = load_file(registry.find(codec.model.id))
     for name in ("prior.context0_mix.weight", "synthesis.leave.weight"):
         assert np.array_equal(again[name], weights[name])
+
+
+def test_the_command_goes_on_from_installed_weights(folder: Path, tmp_path: Path, codec: Codec) -> None:
+    recipe = loop.Recipe(hours=0.5 / 3600, batch=1, patch=64)
+    loop.train([folder], tmp_path / "run", recipe, None, resume=False, init="base")
+    network, state = load_network(tmp_path / "run" / "checkpoint.pt")
+    assert state["origin"] == codec.model.id.hex()
+    before = thaw(registry.find(codec.model.id)).state_dict()
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[name], atol=0.05, rtol=0.05)
+    with pytest.raises(OSError, match="missing"):
+        loop.train([folder], tmp_path / "other", recipe, None, resume=False, init="missing")
 
 
 def test_weights_that_are_none(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path)
 | design | {", ".join(f"{k} {v}" for k, v in asdict(network.design).items())} |
 | parameters | {sizes} |
 | objective | bpp + λ·255²·MSE on RGB, λ from {LAMBDA_MIN} to {LAMBDA_MAX} as quality goes from 0 to 100 |
+| started from | {_origin(state.get("origin"))} |
 | training | {state["step"]:,} steps in {state["seconds"] / 3600:.2f} hours; {_recipe(state["recipe"])} |
 | training data | {state["images"]} images |
 | fixed-point prior | {fixed_point_cost(network, codec, valid_files):.5f} times the rate of the float prior |
@@ -51,6 +52,10 @@ means over images:
     out.with_suffix(".md").write_text(text)
     draft.replace(out)
     print(f"{out}: model {identity}")
+
+
+def _origin(model: str | None) -> str:
+    return f"model `{model}`" if model else "the Karhunen-Loeve transform of training patches"
 
 
 def _recipe(recipe: dict[str, object]) -> str:

@@ -61,14 +61,16 @@ def train(
     valid_files = find_images([valid], 1)[0] if valid else []
     check_apart(files, valid_files)
 
-    run = Run(_weights(init) if init else Network(Design()), recipe)
+    start = _weights(init) if init else None
+    run = Run(thaw(start) if start else Network(Design()), recipe)
     run.images = len(files)
+    run.origin = registry.metadata(start).get("model_id", "") if start else ""
     checkpoint = out / "checkpoint.pt"
     if resume:
         run.load(checkpoint)
     elif checkpoint.exists():
         raise ValueError(f"{checkpoint} exists: resume it, or choose another folder")
-    elif not init:
+    elif not start:
         run.start(Patches(files, 64, recipe.patch, recipe.seed + 1)[0])
     out.mkdir(parents=True, exist_ok=True)
     with (out / "log.jsonl").open("a") as log:
@@ -84,9 +86,9 @@ def train(
     print(f"\n{checkpoint}: {run.step} steps", file=sys.stderr)
 
 
-def _weights(init: str) -> Network:
+def _weights(init: str) -> Path:
     installed = registry.folder() / f"{init}.safetensors"
-    return thaw(installed if installed.is_file() else Path(init))
+    return installed if installed.is_file() else Path(init)
 
 
 def _steps(
@@ -139,6 +141,7 @@ class Run:
             torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0),
         ]
         self.step, self.seconds, self.images = 0, 0.0, 0
+        self.origin = ""  # id of the model that the run has started from
         self.wasted = 0  # steps in a row whose gradient was not finite
 
     def start(self, patches: Tensor) -> None:
@@ -199,6 +202,7 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
             "images": self.images,
+            "origin": self.origin,
             "network": self.network.state_dict(),
             "average": self.average,
             "optimisers": [o.state_dict() for o in self.optimisers],
@@ -215,7 +219,7 @@ class Run:
         state = read_checkpoint(path)
         if state["design"] != asdict(self.network.design):
             raise ValueError(f"{path}: a checkpoint of another design: {state['design']}")
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.seconds, self.origin = state["step"], state["seconds"], state.get("origin", "")
         self.network.load_state_dict(state["network"])
         for name, value in state["average"].items():
             self.average[name].copy_(value)
