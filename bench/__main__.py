@@ -72,10 +72,14 @@ def rd(
     found = rd_module.summarise(samples, skipped, chosen, absent, measured)
     if out:
         rd_module.write(found, out)
-        for metric in METRICS:
-            if svg := plot.rate_distortion(found, metric):
-                (out / f"rd-{metric}.svg").write_text(svg, "utf-8")
-        page = report_module.write(out, report_module.compare_pictures(samples, chosen))
+        plots = {metric: plot.rate_distortion(found, metric) for metric in METRICS}
+        for metric, svg in plots.items():
+            path = out / f"rd-{metric}.svg"
+            if svg:
+                path.write_text(svg, "utf-8")
+            else:
+                path.unlink(missing_ok=True)  # of an earlier run
+        page = report_module.write(found, plots, report_module.compare_pictures(samples, chosen), out)
     _print_rd(found)
     if out:
         print(page)

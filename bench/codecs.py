@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -91,7 +91,7 @@ def _avif(speed: int) -> Callable[[str, int], Peer]:
         AvifImagePlugin.DEFAULT_MAX_THREADS = threads  # for decoding
         options = {"subsampling": "4:4:4", "speed": speed, "codec": "aom"}
         peer = _pillow("AVIF", "avif", _AVIF_QUALITIES, **options, max_threads=threads)(name, threads)
-        return Peer(name, f"{peer.version}, {aom}", _text(options), peer.qualities, peer.encode, peer.decode)
+        return replace(peer, version=f"{peer.version}, {aom}", settings=_text(options))
 
     return make
 
@@ -104,7 +104,7 @@ def _jpeg2000(name: str, threads: int) -> Peer:
         return _save(image, "JPEG2000", quality_layers=[quality], **options)
 
     peer = _pillow("JPEG2000", "jpg_2000", tuple(range(24, 47, 2)), **options)(name, threads)
-    return Peer(name, peer.version, peer.settings, peer.qualities, encode, peer.decode)
+    return replace(peer, encode=encode)
 
 
 def _jpeg_xl(name: str, threads: int) -> Peer:

@@ -89,7 +89,7 @@ def summarise(
     """All that was found, as it goes into rd.json."""
     found: Results = {
         "kind": KIND,
-        "model": Codec().model.id.hex(),
+        "model": Codec(device="cpu").model.id.hex(),
         "images": {s.name: {"width": s.width, "height": s.height, "sha256": s.digest} for s in samples},
         "notes": {s.name: s.note for s in samples if s.note},
         "skipped": skipped,

@@ -82,13 +82,12 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def write(out: Path, pictures: dict[str, list[Version]]) -> Path:
-    """report.html, of rd.json and, where it is there, speed.json of the same folder."""
-    found = rd.load(out / "rd.json")
+def write(found: Results, plots: dict[str, str], pictures: dict[str, list[Version]], out: Path) -> Path:
+    """report.html, with the SVG of each metric and, where it is there, speed.json of the same folder."""
     page = Template(TEMPLATE.read_text("utf-8")).substitute(
         summary=_summary(found),
         rates=_rates(found),
-        plots="".join(_plot(found, metric) for metric in METRICS),
+        plots="".join(_plot(metric, svg) for metric, svg in plots.items()),
         comparisons="".join(_comparison(name, versions) for name, versions in pictures.items())
         or _paragraph(f"No picture has {LEAST_SIDE} pixels a side."),
         speed=_speed(out / "speed.json", found["model"]),
@@ -129,8 +128,7 @@ def _rate(rate: rd.Rate | None) -> str:
     return f"{rate['mean']:+.1f}{spread} %"
 
 
-def _plot(found: Results, metric: str) -> str:
-    svg = plot.rate_distortion(found, metric)
+def _plot(metric: str, svg: str) -> str:
     if not svg:
         return _paragraph(f"No plot of {METRICS[metric]}: no image has a value from every codec at every quality.")
     return f'<div class="plot">{svg[svg.index("<svg") :]}</div>'  # without the XML declaration
