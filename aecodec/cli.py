@@ -168,16 +168,41 @@ def verify(
 def train(
     data: Annotated[list[Path], typer.Option("--data", help="Folders of images to learn from.", exists=True)],
     out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints and the log.")],
-    hours: Annotated[float, typer.Option("--hours", min=1e-3, help="How long to train, in all.")] = 2.0,
+    hours: Annotated[float | None, typer.Option(min=1e-3, help="How long to train, in all; 2 unless told.")] = None,
     valid: Annotated[
         Path | None, typer.Option("--valid", help="Images to measure rate and distortion on.", exists=True)
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, with more --hours if it had ended.")
+    ] = False,
     init: Annotated[str | None, typer.Option("--init", help="Weights to start from: base, or a file.")] = None,
+    objective: Annotated[
+        Literal["mse", "ms-ssim"] | None, typer.Option(help="The distortion to minimise; mse unless told.")
+    ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(min=0, max=255, help="Learn to remove noise of a deviation of up to so many grey levels."),
+    ] = None,
+    patience: Annotated[
+        int, typer.Option(min=0, help="Stop after so many validations without a gain; 0 for never.")
+    ] = 0,
 ) -> None:
-    """Train a model (needs the extra [train])."""
+    """Train a model (needs the extra [train]). Under torchrun, the processes share the work."""
     loop = _training("loop")
-    _usage(loop.train, data, out, loop.Recipe(hours=hours), valid, resume, init)
+    asked = {"hours": hours, "objective": objective, "noise": noise}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    _usage(loop.train, data, out, asked, valid, resume, init, patience)
+
+
+@app.command()
+def curve(
+    run: Annotated[Path, typer.Argument(help="The --out folder of `train`.", exists=True)],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The PNG to write; curve.png in the folder.")] = None,
+) -> None:
+    """Draw how a training run went: loss and BD-rate over time (needs the extra [train])."""
+    target = out or run / "curve.png"
+    _usage(_training("curve").draw, run, target)
+    print(target, file=sys.stderr)
 
 
 @app.command()
@@ -216,7 +241,7 @@ def _usage(call: Callable[..., T], *args: Any) -> T:
     """Call, and turn what is wrong with the arguments into a message and exit code 2."""
     try:
         return call(*args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ArithmeticError) as error:
         print(f"aecodec: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
 

@@ -8,51 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy.interpolate import PchipInterpolator
 
 from aecodec import Codec
+from aecodec.training.bd import Curve, NoOverlap, bd_rate
 
 from .codecs import JPEG, Peer
 from .images import Sample
 from .measure import Point
 from .metrics import METRICS
 
-Curve = npt.NDArray[np.float64]  # rows of (bits per pixel, metric)
 Results = dict[str, Any]  # the content of rd.json
 Rate = dict[str, Any]
 
 KIND = "rate-distortion"
-LEAST_OVERLAP = 0.5
-
-
-class NoOverlap(ValueError):
-    """Two curves that share too little of their range to be compared."""
-
-
-def bd_rate(anchor: Curve, test: Curve) -> float:
-    """Percent of rate that ``test`` needs more than ``anchor`` for the same distortion.
-
-    Bjontegaard's delta rate (VCEG-M33) with piecewise cubic interpolation (PCHIP) of the log-rate. Raises `NoOverlap`
-    where the curves share less than half of the anchor's range of distortion.
-    """
-    anchor, test = _increasing(anchor), _increasing(test)
-    if min(len(anchor), len(test)) < 2:
-        raise NoOverlap("a curve needs two points")
-    low, high = max(anchor[0, 1], test[0, 1]), min(anchor[-1, 1], test[-1, 1])
-    if high - low < LEAST_OVERLAP * (anchor[-1, 1] - anchor[0, 1]):
-        raise NoOverlap("the curves overlap too little")
-    areas = [PchipInterpolator(c[:, 1], np.log(c[:, 0])).integrate(low, high) for c in (anchor, test)]
-    return float(100 * np.expm1((areas[1] - areas[0]) / (high - low)))
-
-
-def _increasing(curve: Curve) -> Curve:
-    """Without the points that another one beats in both rate and distortion."""
-    kept: list[npt.NDArray[np.float64]] = []
-    for row in curve[np.lexsort((-curve[:, 1], curve[:, 0]))]:
-        if not kept or row[1] > kept[-1][1]:
-            kept.append(row)
-    return np.array(kept).reshape(-1, 2)
 
 
 def bd_rates(found: Results, metric: str) -> tuple[dict[str, Rate | None], list[str]]:

@@ -9,15 +9,19 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.numpy import load_file
-from torch import Tensor
+from torch import Tensor, distributed
+from torch.multiprocessing.spawn import spawn
 
 from aecodec import Codec, registry
 from aecodec.image import Plane
 from aecodec.layers import shuffle, unshuffle
 from aecodec.training import card, loop
+from aecodec.training.curve import draw, read_log
 from aecodec.training.data import Patches, drawing, find_images
-from aecodec.training.export import freeze, gaussian, integer_frequencies, load_network, thaw
-from aecodec.training.network import Network, gaussian_bits
+from aecodec.training.export import freeze, gaussian, integer_frequencies, load_network, read_checkpoint, thaw
+from aecodec.training.measure import measure
+from aecodec.training.network import Network, gaussian_bits, lagrangian
+from aecodec.training.objective import OBJECTIVES, objective
 from aecodec.training.soap import BASIS_STEPS, Soap
 from aecodec.transforms import Analysis, Design, Synthesis, initialise_with_pca
 
@@ -48,7 +52,7 @@ def start(folder: Path) -> tuple[loop.Run, Patches]:
     torch.manual_seed(0)
     patches = Patches(find_images([folder], 128)[0], RECIPE.batch, RECIPE.patch, 0)
     run = loop.Run(Network(SMALL), RECIPE)
-    run.start(patches[0])
+    run.start(patches[0][0])
     return run, patches
 
 
@@ -63,9 +67,20 @@ def test_patches_depend_on_seed_and_step_alone(folder: Path) -> None:
     files = find_images([folder], 128)[0]
     a, b = Patches(files, 4, 64, 0), Patches(files, 4, 64, 0)
     b[0]
-    assert torch.equal(a[5], b[5])
-    assert not torch.equal(a[5], a[6])
-    assert a[5].shape == (4, 64, 64, 3)
+    assert torch.equal(a[5][0], b[5][0])
+    assert not torch.equal(a[5][0], a[6][0])
+    assert a[5][0].shape == (4, 64, 64, 3)
+
+
+def test_patches_with_noise_to_remove(folder: Path) -> None:
+    files = find_images([folder], 128)[0]
+    plain, patches = Patches(files, 8, 64, 0), Patches(files, 8, 64, 0, noise=40.0)
+    noisy, clean = patches[3]
+    assert torch.equal(clean, plain[3][1])
+    assert torch.equal(*plain[3])
+    deviations = (noisy.float() - clean.float()).std((1, 2, 3))
+    assert 0 <= deviations.min() < deviations.max() <= 40.5
+    assert deviations.max() > 15
 
 
 def test_drawings_are_drawn_from_the_seed() -> None:
@@ -83,28 +98,57 @@ def test_loss_falls(folder: Path) -> None:
 
     def loss() -> float:
         torch.manual_seed(1)
-        pixels, t = patches[1000].float() / 255, torch.linspace(0.1, 0.5, RECIPE.batch)
+        pixels, t = patches[1000][0].float() / 255, torch.linspace(0.1, 0.5, RECIPE.batch)
         with torch.no_grad():
             reconstruction, y_bits, z_bits = run.network(pixels, t)
-            return float(loop.objective(pixels, reconstruction, y_bits + z_bits, t)[0])
+            return float(objective("mse", pixels, reconstruction, y_bits + z_bits, t)[0])
 
     before = loss()
     for step in range(40):
-        run.advance(patches[step])
+        run.advance(*patches[step])
     assert loss() < 0.9 * before
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objectives(name: str) -> None:
+    """The loss of a perfect picture is its weighted rate; a worse picture costs more, the more so at high quality."""
+    torch.manual_seed(0)
+    pixels = torch.rand(2, 128, 128, 3)
+    worse = pixels + 0.05 * torch.randn_like(pixels)
+    bits, t = torch.full((2,), 128.0 * 128), torch.tensor([0.5, 0.5])
+    loss, bpp = objective(name, pixels, pixels, bits, t)
+    weight = (lagrangian(t) / 0.01) ** -0.4
+    torch.testing.assert_close((loss, bpp), (weight.mean(), torch.tensor(1.0)))
+    added = [
+        objective(name, pixels, worse, bits, torch.full((2,), q))[0] - (lagrangian(torch.tensor(q)) / 0.01) ** -0.4
+        for q in (0.2, 0.8)
+    ]
+    assert 0 < 3 * added[0] < added[1]
+    gradient = torch.autograd.grad(objective(name, pixels, worse.requires_grad_(), bits, t)[0], worse)[0]
+    assert gradient.isfinite().all()
+    assert (gradient * (worse - pixels)).sum() > 0, "moving towards the original helps"
+
+
+def test_ms_ssim_is_in_units_of_the_squared_error() -> None:
+    """Noise at which both objectives weigh rate against distortion alike: the λ range serves both."""
+    torch.manual_seed(0)
+    smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16), 256, mode="bicubic").movedim(1, -1)
+    noisy = smooth + 0.03 * torch.randn_like(smooth)
+    ratio = OBJECTIVES["ms-ssim"](smooth, noisy) / OBJECTIVES["mse"](smooth, noisy)
+    assert 0.1 < float(ratio) < 10
 
 
 def test_resuming_goes_on_exactly(folder: Path, tmp_path: Path) -> None:
     run, patches = start(folder)
     for step in range(12):
-        run.advance(patches[step])
+        run.advance(*patches[step])
     run.save(tmp_path / "checkpoint.pt")
-    expected = [run.advance(patches[step]) for step in range(12, 15)]
+    expected = [run.advance(*patches[step])[0] for step in range(12, 15)]
     again = loop.Run(Network(SMALL), RECIPE)
-    again.load(tmp_path / "checkpoint.pt")
+    again.load(read_checkpoint(tmp_path / "checkpoint.pt"))
     assert again.step == 12
-    for step, values in zip(range(12, 15), expected, strict=True):
-        torch.testing.assert_close(again.advance(patches[step]), values, rtol=1e-5, atol=1e-6)
+    for step, figures in zip(range(12, 15), expected, strict=True):
+        torch.testing.assert_close(again.advance(*patches[step])[0], figures, rtol=1e-5, atol=1e-6)
 
 
 def test_training_goes_on_from_weights(codec: Codec, photo: Plane) -> None:
@@ -124,15 +168,15 @@ def test_training_goes_on_from_weights(codec: Codec, photo: Plane) -> None:
 
 
 def test_the_command_goes_on_from_installed_weights(folder: Path, tmp_path: Path, codec: Codec) -> None:
-    recipe = loop.Recipe(hours=0.5 / 3600, batch=1, patch=64)
-    loop.train([folder], tmp_path / "run", recipe, None, resume=False, init="base")
+    asked = {"hours": 0.5 / 3600, "batch": 1, "patch": 64}
+    loop.train([folder], tmp_path / "run", asked, init="base")
     network, state = load_network(tmp_path / "run" / "checkpoint.pt")
     assert state["origin"] == codec.model.id.hex()
     before = thaw(registry.find(codec.model.id)).state_dict()
     for name, value in network.state_dict().items():
         torch.testing.assert_close(value, before[name], atol=0.05, rtol=0.05)
     with pytest.raises(OSError, match="missing"):
-        loop.train([folder], tmp_path / "other", recipe, None, resume=False, init="missing")
+        loop.train([folder], tmp_path / "other", asked, init="missing")
 
 
 def test_weights_that_are_none(tmp_path: Path) -> None:
@@ -168,7 +212,7 @@ def test_soap_solves_a_rotated_problem_that_adam_does_not() -> None:
 def test_the_bases_of_soap_stay_orthonormal(folder: Path) -> None:
     run, patches = start(folder)
     for step in range(BASIS_STEPS + 2):
-        run.advance(patches[step])
+        run.advance(*patches[step])
     soap = run.optimisers[0]
     for state in soap.state.values():
         for name in ("rows", "columns"):
@@ -177,16 +221,18 @@ def test_the_bases_of_soap_stay_orthonormal(folder: Path) -> None:
 
 
 def test_a_checkpoint_of_another_design(folder: Path, tmp_path: Path) -> None:
-    start(folder)[0].save(tmp_path / "checkpoint.pt")
+    run, _ = start(folder)
+    run.average["synthesis.leave.bias"] = torch.zeros(3)
+    run.save(tmp_path / "checkpoint.pt")
     with pytest.raises(ValueError, match="another design"):
-        loop.Run(Network(Design()), RECIPE).load(tmp_path / "checkpoint.pt")
+        loop.train([folder], tmp_path, {}, resume=True)
 
 
 def test_the_whole_way_to_weights(folder: Path, others: Path, tmp_path: Path, photo: Plane) -> None:
     """Train for a moment, export, compress with the new weights."""
     run, patches = start(folder)
     for step in range(20):
-        run.advance(patches[step])
+        run.advance(*patches[step])
     run.save(tmp_path / "checkpoint.pt")
     out = tmp_path / "mine.safetensors"
     card.export_with_card(tmp_path / "checkpoint.pt", out, [folder], others)
@@ -199,19 +245,112 @@ def test_the_whole_way_to_weights(folder: Path, others: Path, tmp_path: Path, ph
     assert codec.model.prior.bound() < 2**53
 
 
-def test_training_command_leaves_checkpoint_and_log(
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a small network that log every step."""
+    monkeypatch.setattr(loop, "Design", lambda **_: SMALL)
+    monkeypatch.setattr(loop, "LOG_STEPS", 1)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_and_its_extension(folder: Path, others: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    loop.train([folder], run, {"hours": 1 / 3600, "batch": 4, "patch": 64}, others)
+    first = read_log(run / "log.jsonl")
+    assert first[-1]["bd_rate"] is None, "too small a network to reach half of JPEG's range"
+    assert len(first[-1]["psnr"]) == 5
+    assert first[0]["learning_rate"] < first[len(first) // 3]["learning_rate"]
+    assert first[-2]["learning_rate"] == 0
+    assert sum(first[0]["share_of_time"].values()) == pytest.approx(1, abs=0.01)
+    loop.train([folder], run, {"hours": 2 / 3600}, resume=True)
+    entries = read_log(run / "log.jsonl")
+    assert entries[: len(first)] == first
+    assert entries[len(first)]["learning_rate"] > 0, "more hours, so the rate rises again"
+    assert entries[-1]["learning_rate"] == 0
+    state = read_checkpoint(run / "checkpoint.pt")
+    assert (state["recipe"]["batch"], state["recipe"]["patch"]) == (4, 64), "what was not asked for stays"
+    draw(run, tmp_path / "curve.png")
+    with Image.open(tmp_path / "curve.png") as picture:
+        assert picture.size == (1200, 480)
+
+
+@pytest.mark.parametrize(("objective", "least", "most"), [("mse", -70, -40), ("ms-ssim", -60, -30)])
+def test_validation_against_jpeg(codec: Codec, others: Path, objective: str, least: float, most: float) -> None:
+    found = measure(codec, [others / "other.png"], objective)
+    assert least < found["bd_rate"] < most
+    assert found["bpp"] == sorted(found["bpp"])
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_that_gains_no_more_ends(
     folder: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "Design", lambda: SMALL)
-    monkeypatch.setattr(loop, "LOG_STEPS", 1)
-    recipe = loop.Recipe(hours=1 / 3600, batch=4, patch=64)
-    loop.train([folder], tmp_path / "run", recipe, others, resume=False)
-    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
-    assert any('"loss"' in line for line in lines)
-    assert any('"disk_over_estimate"' in line for line in lines)
-    longer = loop.Recipe(hours=2 / 3600, batch=4, patch=64)
-    loop.train([folder], tmp_path / "run", longer, None, resume=True)
-    assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) > len(lines)
+    rates = iter([-5.0, None, -7.0, -6.0, -6.5])
+    monkeypatch.setattr(loop, "VALIDATION_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "measure", lambda *_: {"bd_rate": next(rates)})
+    loop.train([folder], tmp_path, {"batch": 4, "patch": 64}, others, patience=2)
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == 5
+    best = read_checkpoint(tmp_path / "best.pt")
+    assert (best["step"], best["best"]) == (3, -7.0)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_full_disk_does_not_end_a_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failures = 3
+    save = torch.save
+
+    def sometimes(state: object, path: Path) -> None:
+        nonlocal failures
+        path.write_bytes(b"the beginning")
+        failures -= 1
+        if failures >= 0:
+            raise RuntimeError("no space left")
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", sometimes)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.1)
+    loop.train([folder], tmp_path, {"hours": 1 / 3600, "batch": 4, "patch": 64})
+    assert capsys.readouterr().err.count("no space left; training goes on") == 3
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] > 0
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_log_with_lost_and_broken_lines(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    lines = [f'{{"step": {step}, "hours": 0.{n}, "loss": 1}}' for n, step in enumerate((50, 100, 150, 100, 150))]
+    log.write_text("\n".join([*lines[:3], '{"step": 1', *lines[3:]]))
+    assert [(e["step"], e["hours"]) for e in read_log(log)] == [(50, 0.0), (100, 0.3), (150, 0.4)]
+    log.write_text("")
+    with pytest.raises(ValueError, match="no entries"):
+        draw(tmp_path, tmp_path / "curve.png")
+
+
+def _take_part(rank: int, folder: Path, out: Path) -> None:
+    """One of two processes: a few steps, then its weights on disk."""
+    distributed.init_process_group("gloo", f"file://{out}/meeting", world_size=2, rank=rank)
+    torch.set_num_threads(1)
+    run, patches = start(folder)
+    for step in range(6):
+        run.advance(*patches[2 * step + rank])
+    torch.save(
+        {"rank": rank, "weights": run.network.state_dict(), "agreed": run.agree(float(rank + 7))}, out / f"{rank}"
+    )
+    distributed.destroy_process_group()
+
+
+def test_two_processes_learn_the_same(folder: Path, tmp_path: Path) -> None:
+    spawn(_take_part, (folder, tmp_path), nprocs=2)  # type: ignore[no-untyped-call]
+    first, second = (torch.load(tmp_path / str(rank), weights_only=True) for rank in range(2))
+    assert (first["agreed"], second["agreed"]) == (7, 7)
+    alone, patches = start(folder)
+    for step in range(6):
+        alone.advance(*patches[2 * step])
+    for name, value in first["weights"].items():
+        assert torch.equal(value, second["weights"][name])
+    leave = "synthesis.leave.weight"
+    assert not torch.equal(first["weights"][leave], alone.network.state_dict()[leave])
 
 
 def test_a_picture_that_breaks_off_is_passed_over(tmp_path: Path, photo: Plane) -> None:
@@ -221,35 +360,42 @@ def test_a_picture_that_breaks_off_is_passed_over(tmp_path: Path, photo: Plane) 
     (tmp_path / "a0.png").write_bytes(data[: len(data) // 2])
     files, skipped = find_images([tmp_path], 128)
     assert (len(files), skipped) == (3, 0)  # its header is whole
-    assert Patches(files, 8, 64, 0)[0].shape == (8, 64, 64, 3)
+    assert Patches(files, 8, 64, 0)[0][0].shape == (8, 64, 64, 3)
 
 
 def test_steps_without_a_finite_gradient_change_nothing(folder: Path) -> None:
     run, patches = start(folder)
     before = {k: v.clone() for k, v in run.network.state_dict().items() if "synthesis" in k}
     run.network.analysis.enter.bias.data[0] = torch.nan
-    run.advance(patches[0])
+    run.advance(*patches[0])
     assert run.wasted == 1
     for name, value in before.items():
         assert torch.equal(run.network.state_dict()[name], value)
     with pytest.raises(ArithmeticError):
         for _ in range(loop.MOST_WASTED):
-            run.advance(patches[0])
+            run.advance(*patches[0])
 
 
-def test_validation_images_must_be_others(folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_trained(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="both"):
-        loop.train([folder], tmp_path / "run", RECIPE, folder, resume=False)
-
-
-def test_nothing_to_learn_from(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no image"):
-        loop.train([tmp_path], tmp_path / "run", RECIPE, None, resume=False)
-
-
-def test_nothing_to_resume(folder: Path, tmp_path: Path) -> None:
+        loop.train([folder], run, {"patch": 64}, folder)
+    with pytest.raises(ValueError, match="no image of at least 256 pixels"):
+        loop.train([tmp_path / "empty"], run, {})
     with pytest.raises(ValueError, match="no checkpoint"):
-        loop.train([folder], tmp_path / "run", RECIPE, None, resume=True)
+        loop.train([folder], run, {}, resume=True)
+    with pytest.raises(ValueError, match="patience"):
+        loop.train([folder], run, {"patch": 64}, patience=1)
+    with pytest.raises(ValueError, match="lpips"):
+        loop.train([folder], run, {"objective": "lpips"})
+    assert not run.exists()
+    run.mkdir()
+    (run / "checkpoint.pt").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="exists"):
+        loop.train([folder], run, {})
+    with pytest.raises(ValueError, match="damaged"):
+        loop.train([folder], run, {}, resume=True)
 
 
 def test_model_card_belongs_to_the_weights(codec: Codec) -> None:

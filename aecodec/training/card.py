@@ -6,15 +6,21 @@ from pathlib import Path
 from ..codec import Codec
 from .data import check_apart, find_images
 from .export import export, load_network
-from .measure import fixed_point_cost, measure
+from .measure import LEAST_SIDE, fitted_tables_cost, fixed_point_cost, measure
 from .network import LAMBDA_MAX, LAMBDA_MIN
+from .objective import MS_SSIM_SCALE
 
+OBJECTIVES = {
+    "mse": "bpp + λ·255²·MSE on RGB",
+    "ms-ssim": f"bpp + λ·{MS_SSIM_SCALE:g}·(1 - MS-SSIM) on RGB",
+}
+METRIC_NAMES = {"mse": "PSNR", "ms-ssim": "MS-SSIM"}
 FIT_IMAGES = 400  # of the training images: enough symbols for every table
 
 
 def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path) -> None:
     """Write the weights file ``out`` and, beside it, its card. Raises ValueError for a folder without images."""
-    files, valid_files = find_images(data, 64)[0], find_images([valid], 64)[0]
+    files, valid_files = find_images(data, 64)[0], find_images([valid], LEAST_SIDE)[0]
     if not files or not valid_files:
         raise ValueError("no images to fit the tables on or to measure with")
     check_apart(files, valid_files)
@@ -23,7 +29,8 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path)
     draft = out.with_suffix(".draft")  # takes the name of ``out`` when its card is there
     identity = export(network, draft, files[:: -(-len(files) // FIT_IMAGES)])
     codec = Codec(device="cpu", weights=draft)
-    points = measure(codec, valid_files)
+    objective = state["recipe"]["objective"]
+    points = measure(codec, valid_files, objective)
     rows = zip(points["quality"], points["bpp"], points["psnr"], points["disk_over_estimate"], strict=True)
     table = "\n".join(f"| {q} | {bpp:.3f} | {psnr:.2f} | {ratio:.4f} |" for q, bpp, psnr, ratio in rows)
     parts = ("analysis", "hyper_analysis", "prior", "synthesis")
@@ -36,11 +43,13 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path)
 | model id | `{identity}` |
 | design | {", ".join(f"{k} {v}" for k, v in asdict(network.design).items())} |
 | parameters | {sizes} |
-| objective | bpp + λ·255²·MSE on RGB, λ from {LAMBDA_MIN} to {LAMBDA_MAX} as quality goes from 0 to 100 |
+| objective | {OBJECTIVES[objective]}, λ from {LAMBDA_MIN} to {LAMBDA_MAX} as quality goes from 0 to 100 |
 | started from | {_origin(state.get("origin"))} |
 | training | {state["step"]:,} steps in {state["seconds"] / 3600:.2f} hours; {_recipe(state["recipe"])} |
 | training data | {state["images"]} images |
 | fixed-point prior | {fixed_point_cost(network, codec, valid_files):.5f} times the rate of the float prior |
+| fitted tables | {fitted_tables_cost(network, codec, valid_files):.4f} times the rate of Gaussian ones |
+| BD-rate | {points["bd_rate"]} % against JPEG (4:2:0, optimised), {METRIC_NAMES[objective]}, validation images |
 
 Measured on the {len(valid_files)} validation images, none of them used for training; real files, decoded 8-bit RGB,
 means over images:

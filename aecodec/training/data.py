@@ -55,15 +55,19 @@ def read_rgb(path: Path) -> Plane:
     return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
 
 
-class Patches(Dataset[Tensor]):
-    """Item ``step`` is a batch ``[batch, patch, patch, 3]`` of bytes that depends on the seed and the step alone.
+class Patches(Dataset[tuple[Tensor, Tensor]]):
+    """Item ``step`` is what the encoder sees and what the decoder should give, two batches ``[batch, patch, patch, 3]``
+    of bytes that depend on the seed and the step alone.
+
+    They are the same unless ``noise`` asks for denoising: then each patch that the encoder sees has white Gaussian
+    noise of a deviation of up to ``noise`` grey levels.
 
     Files whose names start alike (a camera, a series) form a group; groups are drawn by the square root of their
     size, so that one large series does not drown the rest.
     """
 
-    def __init__(self, files: Sequence[Path], batch: int, patch: int, seed: int):
-        self.files, self.batch, self.patch, self.seed = list(files), batch, patch, seed
+    def __init__(self, files: Sequence[Path], batch: int, patch: int, seed: int, noise: float = 0.0):
+        self.files, self.batch, self.patch, self.seed, self.noise = list(files), batch, patch, seed, noise
         groups = [f"{p.parent}/{re.sub(r'[-_ ]*[0-9].*', '', p.stem)}" for p in self.files]
         sizes = Counter(groups)
         weights = np.array([sizes[g] ** -0.5 for g in groups])
@@ -71,9 +75,15 @@ class Patches(Dataset[Tensor]):
         self.cache: dict[int, Plane] = {}
         self.cached_bytes = 0
 
-    def __getitem__(self, step: int) -> Tensor:
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng((self.seed, step))
-        return torch.from_numpy(np.stack([self._one(rng) for _ in range(self.batch)]))
+        clean = np.stack([self._one(rng) for _ in range(self.batch)])
+        target = torch.from_numpy(clean)
+        if not self.noise:
+            return target, target
+        deviations = rng.uniform(0, self.noise, (self.batch, 1, 1, 1))
+        noisy = clean + deviations * rng.standard_normal(clean.shape)
+        return torch.from_numpy(noisy.round().clip(0, 255).astype(np.uint8)), target
 
     def _one(self, rng: np.random.Generator) -> Plane:
         if rng.random() < DRAWN_SHARE:
@@ -144,13 +154,6 @@ def drawing(side: int, rng: np.random.Generator) -> Plane:
     return np.asarray(image)
 
 
-def loader(patches: Patches, start: int) -> "DataLoader[Tensor]":
-    """Batches from step ``start`` on, without end, prepared by one worker process."""
-    return DataLoader(
-        patches,
-        batch_size=None,
-        sampler=range(start, 1 << 31),
-        num_workers=1,
-        prefetch_factor=8,
-        generator=torch.Generator(),  # its seed must not come from the stream that the training's noise comes from
-    )
+def loader(patches: Patches, start: int, stride: int) -> "DataLoader[tuple[Tensor, Tensor]]":
+    """Every ``stride``-th batch from ``start`` on, without end, prepared by one worker process."""
+    return DataLoader(patches, batch_size=None, sampler=range(start, 1 << 31, stride), num_workers=1, prefetch_factor=8)

@@ -1,5 +1,6 @@
 """From a checkpoint to a weights file: fixed-point prior, tables fitted to real symbols, frozen quality tables."""
 
+import contextlib
 import json
 import math
 import tempfile
@@ -38,24 +39,34 @@ def load_network(checkpoint: Path) -> tuple[Network, dict[str, Any]]:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """What `Run.save` has written. Raises ValueError for anything else."""
+    state: dict[str, Any] = {}
+    with contextlib.suppress(Exception):  # broken files make torch raise almost anything
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not {"recipe", "design", "average", "best"} <= state.keys():
+        raise ValueError(f"{path}: not a checkpoint, or a damaged one")
+    shapes = {name: value.shape for name, value in state["average"].items()}
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if {"design", "network", "average", "step", "seconds"} <= state.keys():
-            return state
-    except Exception:  # broken files make torch raise almost anything
-        pass
-    raise ValueError(f"{path}: not a checkpoint, or a damaged one")
+        network = Network(Design(**state["design"]))
+    except TypeError:
+        network = None
+    if not network or shapes != {name: value.shape for name, value in network.state_dict().items()}:
+        raise ValueError(f"{path}: a checkpoint of another design: {state['design']}")
+    return state
 
 
 def export(network: Network, out: Path, images: Sequence[Path]) -> str:
     """Write the weights file ``out`` with tables fitted on ``images``; returns the model id."""
-    tensors, design = freeze(network), asdict(network.design)
+    tensors = freeze(network)
+    fit_tables(tensors, draft(network), images)
+    return model.save(out, tensors, asdict(network.design))
+
+
+def draft(network: Network) -> Codec:
+    """A codec of the network as it is, with Gaussian tables."""
     with tempfile.TemporaryDirectory() as scratch:
-        draft = Path(scratch) / "draft.safetensors"
-        model.save(draft, tensors, design)
-        codec = Codec(device="cpu", weights=draft)
-    fit_tables(tensors, codec, images)
-    return model.save(out, tensors, design)
+        path = Path(scratch) / "draft.safetensors"
+        model.save(path, freeze(network), asdict(network.design))
+        return Codec(device="cpu", weights=path)
 
 
 @torch.no_grad()

@@ -2,29 +2,34 @@
 
 import json
 import math
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from .. import registry
 from ..transforms import Design, initialise_with_pca
 from .data import Patches, check_apart, find_images, loader
-from .export import read_checkpoint, thaw
-from .measure import measure_network
-from .network import LAMBDA_MAX, LAMBDA_MIN, Network, fast_bfloat16, lagrangian
+from .export import draft, read_checkpoint, thaw
+from .measure import LEAST_SIDE, jpeg_curve, measure
+from .network import LAMBDA_MAX, LAMBDA_MIN, Network, fast_bfloat16
+from .objective import OBJECTIVES, objective
 from .soap import Soap
 
 WARM_UP_STEPS = 100
-CONSTANT_UNTIL = 0.25  # share of the time after which the learning rate falls linearly to zero
-LARGE_FROM = 0.7  # share of the time after which patches of twice the side are used, half as many
+DECAY = 0.75  # last share of the time, in which the learning rate falls linearly to zero
+LARGE = 0.3  # last share of the time, in which patches of twice the side are used, half as many
 AVERAGING = 0.999
-CHECKPOINT_SECONDS = 120.0
+CHECKPOINT_SECONDS = 100.0
 VALIDATION_SECONDS = 900.0
 VALIDATION_IMAGES = 12
 LOG_STEPS = 50
@@ -41,49 +46,71 @@ class Recipe:
     patch: int = 128
     rate: float = 3e-3
     seed: int = 0
+    objective: str = "mse"
+    noise: float = 0.0  # largest deviation, in grey levels, of the noise to be removed
 
 
 def train(
-    folders: list[Path], out: Path, recipe: Recipe, valid: Path | None, resume: bool, init: str | None = None
+    folders: list[Path],
+    out: Path,
+    asked: Mapping[str, Any],
+    valid: Path | None = None,
+    resume: bool = False,
+    init: str | None = None,
+    patience: int = 0,
 ) -> None:
-    """Train for ``recipe.hours`` hours in all and leave checkpoints and a log in the folder ``out``.
+    """Train for a number of hours in all and leave checkpoints and a log in the folder ``out``.
 
-    It starts from the weights ``init``, the name of installed ones or a file, else from a transform fitted to the
-    images. With ``valid``, rate and distortion of real files of the images in that folder are logged now and then.
-    Raises ValueError where there is nothing to learn from, or no checkpoint that could be resumed.
+    ``asked``: fields of the `Recipe` that differ from the default or, with ``resume``, from the run that goes on. A run
+    that has ended goes on when it is asked for more hours. It starts from the weights ``init``, the name of installed
+    ones or a file, else from a transform fitted to the images. With ``valid``, rate and distortion of real files of the
+    images in that folder are logged now and then; after ``patience`` such validations without a better BD-rate than
+    the best, which is kept as ``best.pt``, the run ends. Under torchrun, every process takes a share of the batches.
+
+    Raises ValueError where there is nothing to learn from, or no checkpoint that could be resumed, and OSError where
+    the last checkpoint cannot be written.
     """
-    torch.manual_seed(recipe.seed)
     torch.set_flush_denormal(True)  # denormals make CPU steps up to twice as slow as training goes on
+    checkpoint = out / "checkpoint.pt"
+    if resume and init:
+        raise ValueError("a run that goes on starts from its checkpoint, not from other weights")
+    if resume and not checkpoint.is_file():
+        raise ValueError(f"{checkpoint}: no checkpoint to resume")
+    if not resume and checkpoint.exists():
+        raise ValueError(f"{checkpoint} exists: resume it, or choose another folder")
+    state = read_checkpoint(checkpoint) if resume else None
+    recipe = replace(Recipe(**state["recipe"]) if state else Recipe(), **asked)
+    if recipe.objective not in OBJECTIVES:
+        raise ValueError(f"objective {recipe.objective}: there are {', '.join(OBJECTIVES)}")
     files, skipped = find_images(folders, 2 * recipe.patch)
     if not files:
         raise ValueError(f"no image of at least {2 * recipe.patch} pixels a side below {', '.join(map(str, folders))}")
-    print(f"{len(files)} images, {skipped} files skipped (unreadable or too small)", file=sys.stderr)
-    valid_files = find_images([valid], 1)[0] if valid else []
+    valid_files = find_images([valid], LEAST_SIDE)[0][:VALIDATION_IMAGES] if valid else []
+    if patience and not valid_files:
+        raise ValueError("patience needs images to validate on")
     check_apart(files, valid_files)
-
     start = _weights(init) if init else None
-    run = Run(thaw(start) if start else Network(Design()), recipe)
-    run.images = len(files)
-    run.origin = registry.metadata(start).get("model_id", "") if start else ""
-    checkpoint = out / "checkpoint.pt"
-    if resume:
-        run.load(checkpoint)
-    elif checkpoint.exists():
-        raise ValueError(f"{checkpoint} exists: resume it, or choose another folder")
-    elif not start:
-        run.start(Patches(files, 64, recipe.patch, recipe.seed + 1)[0])
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "log.jsonl").open("a") as log:
+    for path in valid_files:
+        jpeg_curve(path, recipe.objective)  # now, so that an image that cannot be read is found before it matters
 
-        def record(entry: dict[str, Any]) -> None:
-            line = json.dumps({"step": run.step, "hours": round(run.seconds / 3600, 4), **entry})
-            print(line, file=log, flush=True)
-            if sys.stderr.isatty():
-                print(f"\r{run.progress():6.1%}  {line}\x1b[K", end="", file=sys.stderr, flush=True)
-
-        _steps(run, files, valid_files[:VALIDATION_IMAGES], checkpoint, record)
-    run.save(checkpoint)
-    print(f"\n{checkpoint}: {run.step} steps", file=sys.stderr)
+    with _processes():
+        torch.manual_seed(recipe.seed)
+        design = Design(**state["design"]) if state else Design()
+        run = Run(thaw(start) if start else Network(design), recipe)
+        run.images = len(files)
+        if state:
+            run.load(state)
+        elif start:
+            run.origin = registry.metadata(start).get("model_id", "")
+        else:
+            run.start(Patches(files, 64, recipe.patch, recipe.seed + 1)[0][0])
+        if run.rank == 0:
+            print(f"{len(files)} images, {skipped} files skipped (unreadable or too small)", file=sys.stderr)
+            out.mkdir(parents=True, exist_ok=True)
+        _steps(run, files, valid_files, out, patience)
+        if run.rank == 0:
+            run.save(checkpoint)
+            print(f"\n{checkpoint}: {run.step} steps", file=sys.stderr)
 
 
 def _weights(init: str) -> Path:
@@ -91,39 +118,103 @@ def _weights(init: str) -> Path:
     return installed if installed.is_file() else Path(init)
 
 
-def _steps(
-    run: "Run", files: list[Path], valid_files: list[Path], checkpoint: Path, record: Callable[[dict[str, Any]], None]
-) -> None:
-    """Train until the time is spent."""
-    recipe = run.recipe
-    batches: Iterator[Tensor] = iter(())
-    batch_patch = 0
+@contextmanager
+def _processes() -> Iterator[None]:
+    """Join the other processes if torchrun has started this one."""
+    if "LOCAL_RANK" not in os.environ:
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def _steps(run: "Run", files: list[Path], valid_files: list[Path], out: Path, patience: int) -> None:
+    """Train until the time is spent or validation has shown no gain for too long."""
+    checkpoint, batches = out / "checkpoint.pt", _batches(run, files)
     saved = logged = validated = time.monotonic()
-    logged_step, sums = run.step, torch.zeros(3)
-    while run.progress() < 1:
-        patch = recipe.patch * (2 if run.progress() >= LARGE_FROM else 1)
-        if patch != batch_patch:
-            batch = recipe.batch * recipe.patch // patch
-            batches, batch_patch = iter(loader(Patches(files, batch, patch, recipe.seed), run.step)), patch
+    logged_step, images, sums, spent = run.step, 0, torch.zeros(3), np.zeros(3)
+    ended = False
+    while run.progress() < 1 and not ended:
         began = time.monotonic()
-        sums += run.advance(next(batches))
+        pixels = next(batches)
+        waited = time.monotonic() - began
+        figures, *durations = run.advance(*pixels)
         now = time.monotonic()
-        run.seconds += min(now - began, LONGEST_STEP)
+        run.seconds = run.agree(run.seconds + min(now - began, LONGEST_STEP))
+        images, sums, spent = images + len(pixels[0]), sums + figures, spent + np.array((waited, *durations))
         if run.step % LOG_STEPS == 0:
-            loss, bpp, mse = (sums / (run.step - logged_step)).tolist()
-            entry = {"loss": round(loss, 4), "bpp": round(bpp, 4), "psnr": round(-10 * math.log10(mse), 3)}
-            speed = (run.step - logged_step) / (now - logged)
-            record({**entry, "learning_rate": round(run.learning_rate(), 6), "steps_per_second": round(speed, 2)})
-            logged, logged_step = now, run.step
-            sums.zero_()
+            loss, bpp, psnr = (sums / (run.step - logged_step)).tolist()
+            entry = {"loss": round(loss, 4), "bpp": round(bpp, 4), "psnr": round(psnr, 3)}
+            entry["learning_rate"] = round(run.learning_rate(), 6)
+            entry["images_per_second"] = round(images * run.processes / (now - logged), 2)
+            shares = zip(("data", "network", "optimiser"), (spent / spent.sum()).round(3).tolist(), strict=True)
+            _record(run, out, {**entry, "patch": pixels[0].shape[1], "share_of_time": dict(shares)})
+            logged, logged_step, images, sums, spent = now, run.step, 0, torch.zeros(3), np.zeros(3)
         if now - saved > CHECKPOINT_SECONDS:
-            run.save(checkpoint)
+            _save(run, checkpoint)
             saved = time.monotonic()
-        if valid_files and (now - validated > VALIDATION_SECONDS or run.progress() >= 1):
-            run.save(checkpoint)
-            with torch.random.fork_rng():
-                record(measure_network(run.averaged(), valid_files))
+        if valid_files and run.agree(now - validated > VALIDATION_SECONDS or run.progress() >= 1):
+            _save(run, checkpoint)
+            ended = bool(run.agree(_validate(run, valid_files, out, patience)))
             validated = time.monotonic()
+
+
+def _batches(run: "Run", files: list[Path]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of this process, from the run's step on."""
+    recipe, patch = run.recipe, 0
+    while True:
+        wanted = recipe.patch * (2 if 1 - run.progress() <= LARGE else 1)
+        if patch != wanted:
+            patch = wanted
+            patches = Patches(files, recipe.batch * recipe.patch // patch, patch, recipe.seed, recipe.noise)
+            batches = iter(loader(patches, run.step * run.processes + run.rank, run.processes))
+        yield next(batches)
+
+
+def _record(run: "Run", out: Path, entry: dict[str, Any]) -> None:
+    if run.rank:
+        return
+    line = json.dumps({"step": run.step, "hours": round(run.seconds / 3600, 4), **entry})
+    with _tolerant(out / "log.jsonl"), (out / "log.jsonl").open("a") as log:
+        print(line, file=log)
+    if sys.stderr.isatty():
+        print(f"\r{run.progress():6.1%}  {line}\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _save(run: "Run", path: Path) -> None:
+    if run.rank == 0:
+        with _tolerant(path):
+            run.save(path)
+
+
+def _validate(run: "Run", files: list[Path], out: Path, patience: int) -> bool:
+    """Measure the averaged network in the first process; whether the run should end for want of gains."""
+    found: dict[str, Any] = {"bd_rate": None}
+    with _tolerant(out):
+        if run.rank == 0:
+            found = measure(draft(run.averaged()), files, run.recipe.objective)
+            _record(run, out, found)
+    if found["bd_rate"] is None:
+        return False
+    run.stalled = 0 if found["bd_rate"] < run.best else run.stalled + 1
+    run.best = min(run.best, found["bd_rate"])
+    if patience and run.stalled == 0:
+        _save(run, out / "best.pt")
+    return 0 < patience <= run.stalled
+
+
+@contextmanager
+def _tolerant(path: Path) -> Iterator[None]:
+    """A file that cannot be written now, on a full disk for instance, does not end hours of training."""
+    try:
+        yield
+    except OSError as error:
+        print(f"\n{path}: {error.strerror or error}; training goes on", file=sys.stderr)
 
 
 class Run:
@@ -131,6 +222,8 @@ class Run:
 
     def __init__(self, network: Network, recipe: Recipe):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        together = distributed.is_initialized()
+        self.rank, self.processes = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
         self.network, self.recipe = network.to(self.device), recipe
         self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
         matrices = [m.weight for m in network.modules() if isinstance(m, nn.Linear)]
@@ -138,11 +231,13 @@ class Run:
         rest = [p for p in network.parameters() if id(p) not in chosen]
         self.optimisers: list[torch.optim.Optimizer] = [
             Soap(matrices, recipe.rate, (0.95, 0.95), fast_bfloat16(self.device)),
-            torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0),
+            torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
         ]
         self.step, self.seconds, self.images = 0, 0.0, 0
         self.origin = ""  # id of the model that the run has started from
+        self.best, self.stalled = math.inf, 0  # BD-rate, and validations since
         self.wasted = 0  # steps in a row whose gradient was not finite
+        self._parallel: nn.Module | None = None
 
     def start(self, patches: Tensor) -> None:
         """Initialise from ``patches``: ``[B, H, W, 3]`` bytes, H and W multiples of 16."""
@@ -165,17 +260,35 @@ class Run:
         return self.seconds / (self.recipe.hours * 3600)
 
     def learning_rate(self) -> float:
-        decay = min(1.0, (1 - self.progress()) / (1 - CONSTANT_UNTIL))
-        return self.recipe.rate * max(0.0, decay) * min(1.0, (self.step + 1) / WARM_UP_STEPS)
+        """Warm-up, constant, decay. When the run gets more hours, the rate rises again (WSD-S, Wen et al. 2024)."""
+        decay = min(1.0, max(0.0, 1 - self.progress()) / DECAY)
+        return self.recipe.rate * decay * min(1.0, (self.step + 1) / WARM_UP_STEPS)
 
-    def advance(self, patches: Tensor) -> Tensor:
-        """One step on ``[B, H, W, 3]`` bytes; returns ``[loss, bpp, mse]`` on the CPU."""
-        b = len(patches)
-        pixels = patches.to(self.device).float() / 255
+    def agree(self, value: float) -> float:
+        """The first process' value, in every process."""
+        if self.processes == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+        distributed.broadcast(shared, 0)
+        return shared.item()
+
+    def advance(self, noisy: Tensor, clean: Tensor) -> tuple[Tensor, float, float]:
+        """One step on two batches ``[B, H, W, 3]`` of bytes, what is coded and what should come out of it.
+
+        Returns loss, bits per pixel and PSNR, on the CPU, and the seconds that network and optimiser took.
+        """
+        began = time.monotonic()
+        # what is random depends on the step, so that a run that goes on needs no state of generators
+        seeds = np.random.SeedSequence((self.recipe.seed, self.step, self.rank))
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
+        if self._parallel is None:
+            self._parallel = DistributedDataParallel(self.network) if self.processes > 1 else self.network
+        b = len(clean)
+        seen, target = noisy.to(self.device).float() / 255, clean.to(self.device).float() / 255
         # one quality per sample, stratified over the batch
-        t = (torch.randperm(b, device=pixels.device) + torch.rand(b, device=pixels.device)) / b
-        reconstruction, y_bits, z_bits = self.network(pixels, t)
-        loss, bpp, mse = objective(pixels, reconstruction, y_bits + z_bits, t)
+        t = (torch.randperm(b, device=self.device) + torch.rand(b, device=self.device)) / b
+        reconstruction, y_bits, z_bits = self._parallel(seen, t)
+        loss, bpp = objective(self.recipe.objective, target, reconstruction, y_bits + z_bits, t)
         for optimiser in self.optimisers:
             optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -183,6 +296,7 @@ class Run:
         self.wasted = 0 if torch.isfinite(norm) else self.wasted + 1
         if self.wasted > MOST_WASTED:
             raise ArithmeticError(f"no finite gradient in {self.wasted} steps: start again with a lower rate")
+        half_way = time.monotonic()
         if not self.wasted:
             for optimiser in self.optimisers:
                 for group in optimiser.param_groups:
@@ -192,10 +306,12 @@ class Run:
         self.step += 1
         keep = min(AVERAGING, self.step / (self.step + 10))
         torch._foreach_lerp_(list(self.average.values()), list(self.network.state_dict().values()), 1 - keep)
-        return torch.stack((loss, bpp, mse)).detach().cpu()
+        psnr = -10 * (reconstruction.detach() - target).square().mean((1, 2, 3)).log10().mean()
+        figures = torch.stack((loss.detach(), bpp, psnr)).cpu()
+        return figures, half_way - began, time.monotonic() - half_way
 
     def save(self, path: Path) -> None:
-        """Write the whole state; the old file stays until the new one is complete."""
+        """Write the whole state; the old file stays until the new one is complete. Raises OSError."""
         state = {
             "recipe": asdict(self.recipe),
             "design": asdict(self.network.design),
@@ -203,37 +319,27 @@ class Run:
             "seconds": self.seconds,
             "images": self.images,
             "origin": self.origin,
+            "best": self.best,
+            "stalled": self.stalled,
             "network": self.network.state_dict(),
             "average": self.average,
             "optimisers": [o.state_dict() for o in self.optimisers],
-            "random": torch.get_rng_state(),
-            "random_gpu": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
         partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(path)
+        try:
+            torch.save(state, partial)
+            partial.replace(path)
+        except RuntimeError as error:  # torch's word for a full disk
+            raise OSError(f"{path}: {error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
 
-    def load(self, path: Path) -> None:
-        if not path.is_file():
-            raise ValueError(f"{path}: no checkpoint to resume")
-        state = read_checkpoint(path)
-        if state["design"] != asdict(self.network.design):
-            raise ValueError(f"{path}: a checkpoint of another design: {state['design']}")
-        self.step, self.seconds, self.origin = state["step"], state["seconds"], state.get("origin", "")
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over what `save` has written, for a network of the same design."""
+        for name in ("step", "seconds", "origin", "best", "stalled"):
+            setattr(self, name, state[name])
         self.network.load_state_dict(state["network"])
         for name, value in state["average"].items():
             self.average[name].copy_(value)
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-        torch.set_rng_state(state["random"])
-        if torch.cuda.is_available() and len(state["random_gpu"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["random_gpu"])
-
-
-def objective(pixels: Tensor, reconstruction: Tensor, bits: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss bpp + λ·255²·MSE of each sample, weighted so that neither end of the range dominates."""
-    mse = ((reconstruction - pixels) ** 2).mean((1, 2, 3))
-    bpp = bits / (pixels.shape[1] * pixels.shape[2])
-    weight = (lagrangian(t) / 0.01) ** -0.4
-    loss = (weight * (bpp + lagrangian(t) * 255**2 * mse)).mean()
-    return loss, bpp.mean(), mse.mean()

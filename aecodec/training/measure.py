@@ -1,48 +1,85 @@
 """What a network is worth in real files."""
 
-import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+import io
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+from pytorch_msssim import ms_ssim as similarity
 
-from .. import coding, model
+from .. import coding
 from ..codec import Codec
+from ..image import Plane
 from ..prior import SCALE_MIN_LOG2
+from .bd import Curve, NoOverlap, bd_rate
 from .data import read_rgb
-from .export import freeze
+from .export import draft
 from .network import Network, gaussian_bits
 
 POINTS = (0, 25, 50, 75, 100)
+LEAST_SIDE = 161  # of an image that MS-SSIM is defined for
+JPEG_QUALITIES = (3, 6, 10, 16, 24, 34, 46, 58, 70, 80, 88, 93, 96)
 
 
-def measure(codec: Codec, images: Sequence[Path]) -> dict[str, list[float]]:
-    """Mean bits per pixel of files, mean PSNR of their pictures, and bits on disk over bits estimated, by quality."""
-    found: dict[str, list[float]] = {"quality": list(POINTS), "bpp": [], "psnr": [], "disk_over_estimate": []}
+def psnr(original: Plane, decoded: Plane) -> float:
+    error = decoded.astype(np.float64) - original
+    return float(10 * np.log10(255**2 / max(float(np.mean(error**2)), 1e-9)))
+
+
+def ms_ssim(original: Plane, decoded: Plane) -> float:
+    """In decibels: -10·log10(1 - MS-SSIM). Both sides at least `LEAST_SIDE` pixels."""
+    x, y = (torch.from_numpy(p.copy()).movedim(-1, 0)[None].double() for p in (original, decoded))
+    return float(-10 * torch.log10(1 - similarity(x, y, data_range=255.0)))
+
+
+METRICS: dict[str, Callable[[Plane, Plane], float]] = {"mse": psnr, "ms-ssim": ms_ssim}  # by objective
+
+
+def measure(codec: Codec, images: Sequence[Path], objective: str = "mse") -> dict[str, Any]:
+    """Mean bits per pixel of files, mean PSNR of their pictures, and bits on disk over bits estimated, by quality.
+
+    And the mean over the images of the BD-rate against JPEG, in what the ``objective`` is about; None if it is
+    defined for none of them.
+    """
+    found: dict[str, Any] = {"quality": list(POINTS), "bpp": [], "psnr": [], "disk_over_estimate": []}
+    curves: list[list[tuple[float, float]]] = [[] for _ in images]
     for quality in POINTS:
-        bpp, psnr, estimated = [], [], 0.0
-        for path in images:
+        bpp, decibels, estimated = [], [], 0.0
+        for path, curve in zip(images, curves, strict=True):
             pixels = read_rgb(path)
             data = codec.compress(pixels, quality)
-            error = codec.decompress(data, "numpy").astype(np.float64) - pixels
-            bpp.append(8 * len(data) / error[..., 0].size)
-            psnr.append(float(10 * np.log10(255**2 / np.mean(error**2))))
-            tiles = coding.symbols(codec.model, pixels, quality)
-            estimated += sum(codec.model.coder.bits(*part) for _, parts in tiles for part in parts) / error[..., 0].size
+            decoded = codec.decompress(data, "numpy")
+            bpp.append(8 * len(data) / pixels[..., 0].size)
+            decibels.append(psnr(pixels, decoded))
+            curve.append((bpp[-1], METRICS[objective](pixels, decoded)))
+            parts = [part for _, parts in coding.symbols(codec.model, pixels, quality) for part in parts]
+            estimated += sum(codec.model.coder.bits(*part) for part in parts) / pixels[..., 0].size
         found["bpp"].append(round(float(np.mean(bpp)), 4))
-        found["psnr"].append(round(float(np.mean(psnr)), 3))
+        found["psnr"].append(round(float(np.mean(decibels)), 3))
         found["disk_over_estimate"].append(round(sum(bpp) / estimated, 5))
-    return found
+    rates = []
+    for path, curve in zip(images, curves, strict=True):
+        try:
+            rates.append(bd_rate(jpeg_curve(path, objective), np.array(curve)))
+        except NoOverlap:
+            continue
+    return {**found, "bd_rate": round(float(np.mean(rates)), 2) if rates else None}
 
 
-def measure_network(network: Network, images: Sequence[Path]) -> dict[str, list[float]]:
-    """`measure` for a network in training, with Gaussian tables."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "draft.safetensors"
-        model.save(path, freeze(network), asdict(network.design))
-        return measure(Codec(device="cpu", weights=path), images)
+@cache
+def jpeg_curve(path: Path, objective: str) -> Curve:
+    """Real files of Pillow's JPEG, 4:2:0 with optimised tables."""
+    pixels, points = read_rgb(path), []
+    for quality in JPEG_QUALITIES:
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling="4:2:0", optimize=True)
+        decoded = np.asarray(Image.open(file))
+        points.append((8 * file.tell() / pixels[..., 0].size, METRICS[objective](pixels, decoded)))
+    return np.array(points)
 
 
 @torch.no_grad()
@@ -66,3 +103,14 @@ def fixed_point_cost(network: Network, codec: Codec, images: Sequence[Path]) -> 
                 log_scale = torch.from_numpy(indices.astype(np.float32)) / 8 + SCALE_MIN_LOG2
                 exact += float(gaussian_bits(torch.from_numpy(symbols), log_scale).sum())
     return exact / float_
+
+
+def fitted_tables_cost(network: Network, codec: Codec, images: Sequence[Path]) -> float:
+    """Rate under the tables of ``codec`` over the rate under Gaussian ones, for the same symbols."""
+    plain, fitted, gaussian = draft(network), 0.0, 0.0
+    for path in images:
+        for quality in POINTS:
+            for _, parts in coding.symbols(codec.model, read_rgb(path), quality):
+                fitted += sum(codec.model.coder.bits(*part) for part in parts)
+                gaussian += sum(plain.model.coder.bits(*part) for part in parts)
+    return fitted / gaussian
