@@ -238,12 +238,12 @@ def _plan(sources: list[Path], out: str | None, recursive: bool, inputs: set[str
 
 
 def _usage(call: Callable[..., T], *args: Any) -> T:
-    """Call, and turn what is wrong with the arguments into a message and exit code 2."""
+    """Call, and turn what goes wrong into a message and an exit code, 2 if it is due to the arguments."""
     try:
         return call(*args)
     except (ValueError, OSError, ArithmeticError) as error:
         print(f"aecodec: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
+        raise typer.Exit(2 if isinstance(error, ValueError | FileNotFoundError) else 1) from None
 
 
 def _run(

@@ -1,6 +1,7 @@
 """The trainer: it learns, resumes where it stopped, and exports what it learnt."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -243,6 +244,11 @@ def test_the_whole_way_to_weights(folder: Path, others: Path, tmp_path: Path, ph
     assert "20 steps" in text
     assert codec.model.id != Codec(device="cpu").model.id
     assert codec.model.prior.bound() < 2**53
+    with pytest.raises(ValueError, match="better at quality 0"):
+        shipped = tmp_path / "base.safetensors"
+        shutil.copy(registry.find(Codec(device="cpu").model.id), shipped)
+        card.export_with_card(tmp_path / "checkpoint.pt", shipped, [folder], others)
+    assert Codec(device="cpu", weights=shipped).model.id == Codec(device="cpu").model.id
 
 
 @pytest.fixture
@@ -312,7 +318,7 @@ def test_a_full_disk_does_not_end_a_run(
     monkeypatch.setattr(torch, "save", sometimes)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.1)
     loop.train([folder], tmp_path, {"hours": 1 / 3600, "batch": 4, "patch": 64})
-    assert capsys.readouterr().err.count("no space left; training goes on") == 3
+    assert capsys.readouterr().err.count("is the disk full?; training goes on") == 3
     assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] > 0
     assert not list(tmp_path.glob("*.partial"))
 

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ..codec import Codec
 from .data import check_apart, find_images
@@ -19,7 +20,11 @@ FIT_IMAGES = 400  # of the training images: enough symbols for every table
 
 
 def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path) -> None:
-    """Write the weights file ``out`` and, beside it, its card. Raises ValueError for a folder without images."""
+    """Write the weights file ``out`` and, beside it, its card.
+
+    Weights that are there already are replaced only by ones that cost less at every quality. Raises ValueError where
+    they are not, and for a folder without images.
+    """
     files, valid_files = find_images(data, 64)[0], find_images([valid], LEAST_SIDE)[0]
     if not files or not valid_files:
         raise ValueError("no images to fit the tables on or to measure with")
@@ -31,8 +36,18 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path)
     codec = Codec(device="cpu", weights=draft)
     objective = state["recipe"]["objective"]
     points = measure(codec, valid_files, objective)
-    rows = zip(points["quality"], points["bpp"], points["psnr"], points["disk_over_estimate"], strict=True)
-    table = "\n".join(f"| {q} | {bpp:.3f} | {psnr:.2f} | {ratio:.4f} |" for q, bpp, psnr, ratio in rows)
+    if out.exists():
+        try:
+            _check_better(points, measure(Codec(device="cpu", weights=out), valid_files, objective), out)
+        except ValueError:
+            draft.unlink()
+            raise
+    columns = (points[name] for name in ("quality", "bpp", "psnr", "cost", "disk_over_estimate"))
+    rows = [
+        f"| {q} | {r:.3f} | {psnr:.2f} | {cost:.4f} | {ratio:.4f} |"
+        for q, r, psnr, cost, ratio in zip(*columns, strict=True)
+    ]
+    table = "\n".join(rows)
     parts = ("analysis", "hyper_analysis", "prior", "synthesis")
     counts = {part: sum(p.numel() for p in network.get_submodule(part).parameters()) for part in parts}
     sizes = ", ".join(f"{part} {count:,}" for part, count in counts.items())
@@ -54,13 +69,22 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path)
 Measured on the {len(valid_files)} validation images, none of them used for training; real files, decoded 8-bit RGB,
 means over images:
 
-| quality | bpp | PSNR (dB) | bits on disk / bits estimated |
-|---|---|---|---|
+| quality | bpp | PSNR (dB) | cost (bpp + λ·distortion) | bits on disk / bits estimated |
+|---|---|---|---|---|
 {table}
 """
     out.with_suffix(".md").write_text(text)
     draft.replace(out)
     print(f"{out}: model {identity}")
+
+
+def _check_better(new: dict[str, Any], old: dict[str, Any], out: Path) -> None:
+    costs = list(zip(new["quality"], new["cost"], old["cost"], strict=True))
+    for quality, ours, theirs in costs:
+        print(f"quality {quality}: {ours / theirs:.4f} times the cost of {out}")
+    worse = [quality for quality, ours, theirs in costs if ours > theirs]
+    if worse:
+        raise ValueError(f"{out} stays, since it is better at quality {', '.join(map(str, worse))}; take another --out")
 
 
 def _origin(model: str | None) -> str:

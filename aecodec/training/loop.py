@@ -330,7 +330,7 @@ class Run:
             torch.save(state, partial)
             partial.replace(path)
         except RuntimeError as error:  # torch's word for a full disk
-            raise OSError(f"{path}: {error}") from error
+            raise OSError(f"{path} cannot be written; is the disk full?") from error
         finally:
             partial.unlink(missing_ok=True)
 

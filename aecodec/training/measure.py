@@ -18,7 +18,8 @@ from ..prior import SCALE_MIN_LOG2
 from .bd import Curve, NoOverlap, bd_rate
 from .data import read_rgb
 from .export import draft
-from .network import Network, gaussian_bits
+from .network import Network, gaussian_bits, lagrangian
+from .objective import MS_SSIM_SCALE
 
 POINTS = (0, 25, 50, 75, 100)
 LEAST_SIDE = 161  # of an image that MS-SSIM is defined for
@@ -37,18 +38,20 @@ def ms_ssim(original: Plane, decoded: Plane) -> float:
 
 
 METRICS: dict[str, Callable[[Plane, Plane], float]] = {"mse": psnr, "ms-ssim": ms_ssim}  # by objective
+WORST = {"mse": 255.0**2, "ms-ssim": MS_SSIM_SCALE}  # the objectives' distortion at 0 dB
 
 
 def measure(codec: Codec, images: Sequence[Path], objective: str = "mse") -> dict[str, Any]:
-    """Mean bits per pixel of files, mean PSNR of their pictures, and bits on disk over bits estimated, by quality.
+    """By quality: mean bits per pixel of files, PSNR of their pictures, cost, and bits on disk over bits estimated.
 
-    And the mean over the images of the BD-rate against JPEG, in what the ``objective`` is about; None if it is
-    defined for none of them.
+    The cost is bpp + λ·distortion, what the ``objective`` minimises. And the mean over the images of the BD-rate
+    against JPEG, in what the objective is about; None if it is defined for none of them.
     """
-    found: dict[str, Any] = {"quality": list(POINTS), "bpp": [], "psnr": [], "disk_over_estimate": []}
+    found: dict[str, Any] = {"quality": list(POINTS), "bpp": [], "psnr": [], "cost": [], "disk_over_estimate": []}
     curves: list[list[tuple[float, float]]] = [[] for _ in images]
     for quality in POINTS:
-        bpp, decibels, estimated = [], [], 0.0
+        bpp, decibels, costs, estimated = [], [], [], 0.0
+        worst = float(lagrangian(torch.tensor(quality / 100))) * WORST[objective]
         for path, curve in zip(images, curves, strict=True):
             pixels = read_rgb(path)
             data = codec.compress(pixels, quality)
@@ -56,10 +59,12 @@ def measure(codec: Codec, images: Sequence[Path], objective: str = "mse") -> dic
             bpp.append(8 * len(data) / pixels[..., 0].size)
             decibels.append(psnr(pixels, decoded))
             curve.append((bpp[-1], METRICS[objective](pixels, decoded)))
+            costs.append(bpp[-1] + worst * 10 ** (-curve[-1][1] / 10))
             parts = [part for _, parts in coding.symbols(codec.model, pixels, quality) for part in parts]
             estimated += sum(codec.model.coder.bits(*part) for part in parts) / pixels[..., 0].size
         found["bpp"].append(round(float(np.mean(bpp)), 4))
         found["psnr"].append(round(float(np.mean(decibels)), 3))
+        found["cost"].append(round(float(np.mean(costs)), 5))
         found["disk_over_estimate"].append(round(sum(bpp) / estimated, 5))
     rates = []
     for path, curve in zip(images, curves, strict=True):
