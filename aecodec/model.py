@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from torch import Tensor, nn
 
-from . import registry
+from . import files, registry
 from .coder import Coder
 from .prior import ExactPrior
 from .transforms import Analysis, Design, HyperAnalysis, Synthesis
@@ -86,11 +86,8 @@ def load_installed(path: Path, device: torch.device) -> Model:
     return load(path, device)
 
 
-def save(path: Path, tensors: dict[str, npt.NDArray[Any]], design: dict[str, int]) -> str:
+def write(path: Path, tensors: dict[str, npt.NDArray[Any]], design: dict[str, int]) -> str:
     """Write a weights file and return its model id in hexadecimal."""
     identity = model_id(tensors).hex()
-    partial = path.with_name(f".{path.name}.partial")
-    save_file(tensors, partial, {"design": json.dumps(design), "model_id": identity})
-    partial.chmod(0o644)  # the library leaves it unreadable to others
-    partial.replace(path)
+    files.write(path, save(tensors, {"design": json.dumps(design), "model_id": identity}))
     return identity

@@ -1,5 +1,6 @@
 """The trainer: it learns, resumes where it stopped, and exports what it learnt."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from safetensors.numpy import load_file
 from torch import Tensor, distributed
 from torch.multiprocessing.spawn import spawn
 
-from aecodec import Codec, registry
+from aecodec import Codec, files, registry
 from aecodec.image import Plane
 from aecodec.layers import shuffle, unshuffle
 from aecodec.training import card, loop
@@ -143,13 +144,17 @@ def test_resuming_goes_on_exactly(folder: Path, tmp_path: Path) -> None:
     run, patches = start(folder)
     for step in range(12):
         run.advance(*patches[step])
+    run.seconds, run.best = 7.5, -3.0
     run.save(tmp_path / "checkpoint.pt")
-    expected = [run.advance(*patches[step])[0] for step in range(12, 15)]
+    steps = range(12, BASIS_STEPS + 3)  # past a turn of the bases
+    expected = [run.advance(*patches[step])[0] for step in steps]
     again = loop.Run(Network(SMALL), RECIPE)
     again.load(read_checkpoint(tmp_path / "checkpoint.pt"))
-    assert again.step == 12
-    for step, figures in zip(range(12, 15), expected, strict=True):
+    assert (again.step, again.seconds, again.best) == (12, 7.5, -3.0)
+    for step, figures in zip(steps, expected, strict=True):
         torch.testing.assert_close(again.advance(*patches[step])[0], figures, rtol=1e-5, atol=1e-6)
+    for name, value in run.average.items():
+        torch.testing.assert_close(again.average[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_training_goes_on_from_weights(codec: Codec, photo: Plane) -> None:
@@ -169,7 +174,7 @@ def test_training_goes_on_from_weights(codec: Codec, photo: Plane) -> None:
 
 
 def test_the_command_goes_on_from_installed_weights(folder: Path, tmp_path: Path, codec: Codec) -> None:
-    asked = {"hours": 0.5 / 3600, "batch": 1, "patch": 64}
+    asked = {"hours": 0.5 / 3600, "batch": 2, "patch": 64}
     loop.train([folder], tmp_path / "run", asked, init="base")
     network, state = load_network(tmp_path / "run" / "checkpoint.pt")
     assert state["origin"] == codec.model.id.hex()
@@ -273,6 +278,9 @@ def test_a_run_and_its_extension(folder: Path, others: Path, tmp_path: Path) -> 
     assert entries[: len(first)] == first
     assert entries[len(first)]["learning_rate"] > 0, "more hours, so the rate rises again"
     assert entries[-1]["learning_rate"] == 0
+    assert {e["patch"] for e in first if "patch" in e} == {64, 128}
+    with pytest.raises(ValueError, match="ask for more"):
+        loop.train([folder], run, {"hours": 1 / 3600}, resume=True)
     state = read_checkpoint(run / "checkpoint.pt")
     assert (state["recipe"]["batch"], state["recipe"]["patch"]) == (4, 64), "what was not asked for stays"
     draw(run, tmp_path / "curve.png")
@@ -305,32 +313,54 @@ def test_a_full_disk_does_not_end_a_run(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failures = 3
-    save = torch.save
 
-    def sometimes(state: object, path: Path) -> None:
+    def sometimes(path: Path, data: bytes) -> None:
         nonlocal failures
-        path.write_bytes(b"the beginning")
         failures -= 1
         if failures >= 0:
-            raise RuntimeError("no space left")
-        save(state, path)
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        files.write(path, data)
 
-    monkeypatch.setattr(torch, "save", sometimes)
+    monkeypatch.setattr(loop, "write", sometimes)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.1)
     loop.train([folder], tmp_path, {"hours": 1 / 3600, "batch": 4, "patch": 64})
-    assert capsys.readouterr().err.count("is the disk full?; training goes on") == 3
+    assert capsys.readouterr().err.count("No space left on device; training goes on") == 3
     assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] > 0
-    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_a_log_with_lost_and_broken_lines(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
-    lines = [f'{{"step": {step}, "hours": 0.{n}, "loss": 1}}' for n, step in enumerate((50, 100, 150, 100, 150))]
+    lines = [f'{{"step": {step}, "hours": 0.{n}, "loss": 1}}' for n, step in enumerate((50, 100, 150, 100, 150, 150))]
+    lines.append('{"step": 150, "hours": 0.6, "bd_rate": -3.5}')
     log.write_text("\n".join([*lines[:3], '{"step": 1', *lines[3:]]))
-    assert [(e["step"], e["hours"]) for e in read_log(log)] == [(50, 0.0), (100, 0.3), (150, 0.4)]
+    assert [(e["step"], e["hours"]) for e in read_log(log)] == [(50, 0.0), (100, 0.3), (150, 0.5), (150, 0.6)]
+    lines[1] = lines[1].replace("1}", "NaN}")
+    log.write_text("\n".join(lines))
+    draw(tmp_path, tmp_path / "curve.png")
     log.write_text("")
     with pytest.raises(ValueError, match="no entries"):
         draw(tmp_path, tmp_path / "curve.png")
+
+
+def _run_together(rank: int, folder: Path, others: Path, out: Path) -> None:
+    """One of two processes of `train`."""
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT="29517"
+    )
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Design", lambda **_: SMALL)
+        patch.setattr(loop, "VALIDATION_SECONDS", 0.0)
+        patch.setattr(loop, "LOG_STEPS", 1)
+        patch.setattr(loop, "measure", lambda *_: {"bd_rate": -1.0})
+        loop.train([folder], out, {"batch": 4, "patch": 64}, others, patience=2)
+
+
+def test_two_processes_end_together(folder: Path, others: Path, tmp_path: Path) -> None:
+    """The first one alone writes, and when it sees no more gains, both stop."""
+    spawn(_run_together, (folder, others, tmp_path / "run"), nprocs=2)  # type: ignore[no-untyped-call]
+    assert [e["step"] for e in read_log(tmp_path / "run" / "log.jsonl")] == [1, 1, 2, 2, 3, 3]
+    assert read_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"] == 3
 
 
 def _take_part(rank: int, folder: Path, out: Path) -> None:
@@ -395,6 +425,10 @@ def test_what_cannot_be_trained(folder: Path, tmp_path: Path) -> None:
         loop.train([folder], run, {"patch": 64}, patience=1)
     with pytest.raises(ValueError, match="lpips"):
         loop.train([folder], run, {"objective": "lpips"})
+    with pytest.raises(ValueError, match="no image of at least 161 pixels"):
+        loop.train([folder], run, {"patch": 64}, tmp_path / "empty")
+    with pytest.raises(ValueError, match="other weights"):
+        loop.train([folder], run, {}, resume=True, init="base")
     assert not run.exists()
     run.mkdir()
     (run / "checkpoint.pt").write_bytes(b"nothing")

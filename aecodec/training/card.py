@@ -1,14 +1,16 @@
 """The model card: what was trained, on what, for how long, and what came out."""
 
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..codec import Codec
+from ..files import write
 from .data import check_apart, find_images
 from .export import export, load_network
 from .measure import LEAST_SIDE, fitted_tables_cost, fixed_point_cost, measure
-from .network import LAMBDA_MAX, LAMBDA_MIN
+from .network import LAMBDA_MAX, LAMBDA_MIN, Network
 from .objective import MS_SSIM_SCALE
 
 OBJECTIVES = {
@@ -31,17 +33,30 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path)
     check_apart(files, valid_files)
     network, state = load_network(checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_suffix(".draft")  # takes the name of ``out`` when its card is there
-    identity = export(network, draft, files[:: -(-len(files) // FIT_IMAGES)])
-    codec = Codec(device="cpu", weights=draft)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as scratch:
+        weights = Path(scratch) / out.name
+        identity = export(network, weights, files[:: -(-len(files) // FIT_IMAGES)])
+        codec = Codec(device="cpu", weights=weights)
+        points = measure(codec, valid_files, state["recipe"]["objective"])
+        if out.exists():
+            old = measure(Codec(device="cpu", weights=out), valid_files, state["recipe"]["objective"])
+            _check_better(points, old, out)
+        card = _card(out.stem, identity, network, codec, state, points, valid_files)
+        weights.replace(out)
+    write(out.with_suffix(".md"), card.encode())
+    print(f"{out}: model {identity}")
+
+
+def _card(
+    name: str,
+    identity: str,
+    network: Network,
+    codec: Codec,
+    state: dict[str, Any],
+    points: dict[str, Any],
+    valid_files: list[Path],
+) -> str:
     objective = state["recipe"]["objective"]
-    points = measure(codec, valid_files, objective)
-    if out.exists():
-        try:
-            _check_better(points, measure(Codec(device="cpu", weights=out), valid_files, objective), out)
-        except ValueError:
-            draft.unlink()
-            raise
     columns = (points[name] for name in ("quality", "bpp", "psnr", "cost", "disk_over_estimate"))
     rows = [
         f"| {q} | {r:.3f} | {psnr:.2f} | {cost:.4f} | {ratio:.4f} |"
@@ -51,7 +66,7 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path)
     parts = ("analysis", "hyper_analysis", "prior", "synthesis")
     counts = {part: sum(p.numel() for p in network.get_submodule(part).parameters()) for part in parts}
     sizes = ", ".join(f"{part} {count:,}" for part, count in counts.items())
-    text = f"""# Model card: {out.stem}
+    return f"""# Model card: {name}
 
 | | |
 |---|---|
@@ -73,9 +88,6 @@ means over images:
 |---|---|---|---|---|
 {table}
 """
-    out.with_suffix(".md").write_text(text)
-    draft.replace(out)
-    print(f"{out}: model {identity}")
 
 
 def _check_better(new: dict[str, Any], old: dict[str, Any], out: Path) -> None:

@@ -1,6 +1,7 @@
 """How a training run went, from its log."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             float(entry["hours"])
         except (ValueError, KeyError, TypeError):
             continue  # the line was being written when the run was killed
-        if entries and step < entries[-1]["step"]:
+        if entries and ("loss" in entry or step < entries[-1]["step"]):  # a validation comes after its step's loss
             entries = [e for e in entries if e["step"] < step]
         entries.append(entry)
     if not entries:
@@ -34,7 +35,9 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 def draw(run: Path, out: Path) -> None:
     """A PNG of the loss, its running mean, and the BD-rate of the validations, over hours. Raises as `read_log`."""
     entries = read_log(run / "log.jsonl")
-    steps = np.array([(e["hours"], e["loss"]) for e in entries if "loss" in e]).reshape(-1, 2)
+    steps = np.array([(e["hours"], e["loss"]) for e in entries if math.isfinite(e.get("loss", math.nan))]).reshape(
+        -1, 2
+    )
     rates = np.array([(e["hours"], e["bd_rate"]) for e in entries if e.get("bd_rate") is not None]).reshape(-1, 2)
     figure = Figure(figsize=(10, 4), layout="constrained")
     loss, rate = figure.subplots(1, 2)

@@ -1,7 +1,5 @@
 """From a checkpoint to a weights file: fixed-point prior, tables fitted to real symbols, frozen quality tables."""
 
-import contextlib
-import json
 import math
 import tempfile
 from collections.abc import Sequence
@@ -16,7 +14,7 @@ from safetensors.torch import load_file
 from scipy.special import ndtr
 from torch import Tensor
 
-from .. import coding, model, registry
+from .. import coding, model
 from ..codec import Codec
 from ..coder import PRECISION
 from ..prior import ACTIVATION_BITS, SCALE_MIN_LOG2, SCALES, TABLE_BITS, WEIGHT_BITS
@@ -39,18 +37,19 @@ def load_network(checkpoint: Path) -> tuple[Network, dict[str, Any]]:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """What `Run.save` has written. Raises ValueError for anything else."""
-    state: dict[str, Any] = {}
-    with contextlib.suppress(Exception):  # broken files make torch raise almost anything
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict) or not {"recipe", "design", "average", "best"} <= state.keys():
-        raise ValueError(f"{path}: not a checkpoint, or a damaged one")
-    shapes = {name: value.shape for name, value in state["average"].items()}
     try:
-        network = Network(Design(**state["design"]))
-    except TypeError:
-        network = None
-    if not network or shapes != {name: value.shape for name, value in network.state_dict().items()}:
-        raise ValueError(f"{path}: a checkpoint of another design: {state['design']}")
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        design, weights = state["design"], (state["network"], state["average"])
+    except OSError:
+        raise
+    except Exception:  # broken files make torch raise almost anything
+        raise ValueError(f"{path}: not a checkpoint, or a damaged one") from None
+    try:
+        network = Network(Design(**design))
+        for found in weights:
+            network.load_state_dict(found)
+    except (TypeError, RuntimeError, AttributeError):
+        raise ValueError(f"{path}: a checkpoint of another design: {design}") from None
     return state
 
 
@@ -58,14 +57,14 @@ def export(network: Network, out: Path, images: Sequence[Path]) -> str:
     """Write the weights file ``out`` with tables fitted on ``images``; returns the model id."""
     tensors = freeze(network)
     fit_tables(tensors, draft(network), images)
-    return model.save(out, tensors, asdict(network.design))
+    return model.write(out, tensors, asdict(network.design))
 
 
 def draft(network: Network) -> Codec:
     """A codec of the network as it is, with Gaussian tables."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "draft.safetensors"
-        model.save(path, freeze(network), asdict(network.design))
+        model.write(path, freeze(network), asdict(network.design))
         return Codec(device="cpu", weights=path)
 
 
@@ -106,10 +105,8 @@ def thaw(weights: Path) -> Network:
 
     Raises ValueError for a file that is not one of weights.
     """
-    design = registry.metadata(weights).get("design")
-    if design is None:
-        raise ValueError(f"{weights}: not a weights file")
-    network = Network(Design(**json.loads(design)))
+    design = model.load(weights, torch.device("cpu")).design  # which also checks the file
+    network = Network(design)
     tensors = {name: tensor.float() for name, tensor in load_file(weights).items()}
     for name, layer in network.prior.layers.items():
         layer.get_parameter("weight").copy_(tensors[f"prior.{name}.weight"] / 2**WEIGHT_BITS)
@@ -172,12 +169,17 @@ def integer_frequencies(masses: npt.NDArray[np.float64]) -> npt.NDArray[np.int32
 def fit_tables(tensors: Tensors, codec: Codec, images: Sequence[Path]) -> None:
     """Replace the tables by the (symmetric) histograms of the symbols that ``codec`` makes of the images.
 
-    Every image is taken at one quality, from 0 to 100 in turn; where few symbols were seen the Gaussian decides.
+    Every image is taken at one quality, and every quality has its turn; where few symbols were seen the Gaussian
+    decides.
     """
     supports = tensors["coder.supports"].tolist()
     counts = [np.zeros(2 * k + 2) for k in supports]
     for n, path in enumerate(images):
-        for _, parts in coding.symbols(codec.model, read_rgb(path), n * 37 % model.QUALITIES):
+        try:
+            pixels = read_rgb(path)
+        except (OSError, ValueError):  # its header alone is whole
+            continue
+        for _, parts in coding.symbols(codec.model, pixels, n * 37 % model.QUALITIES):
             for symbols, indices in parts:
                 for i in np.unique(indices):
                     k, s = supports[i], symbols[indices == i]

@@ -1,5 +1,6 @@
 """The training loop: SOAP on the matrices, AdamW on the rest, checkpoints that resume."""
 
+import io
 import json
 import math
 import os
@@ -8,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import registry
+from ..files import write
 from ..transforms import Design, initialise_with_pca
 from .data import Patches, check_apart, find_images, loader
 from .export import draft, read_checkpoint, thaw
@@ -72,26 +75,24 @@ def train(
     """
     torch.set_flush_denormal(True)  # denormals make CPU steps up to twice as slow as training goes on
     checkpoint = out / "checkpoint.pt"
-    if resume and init:
-        raise ValueError("a run that goes on starts from its checkpoint, not from other weights")
-    if resume and not checkpoint.is_file():
-        raise ValueError(f"{checkpoint}: no checkpoint to resume")
+    state = _state(checkpoint, init) if resume else None
     if not resume and checkpoint.exists():
         raise ValueError(f"{checkpoint} exists: resume it, or choose another folder")
-    state = read_checkpoint(checkpoint) if resume else None
-    recipe = replace(Recipe(**state["recipe"]) if state else Recipe(), **asked)
+    before = Recipe(**state["recipe"]) if state else Recipe()
+    recipe = replace(before, **asked)
     if recipe.objective not in OBJECTIVES:
         raise ValueError(f"objective {recipe.objective}: there are {', '.join(OBJECTIVES)}")
+    if state and state["seconds"] >= recipe.hours * 3600:
+        raise ValueError(f"{checkpoint} has {state['seconds'] / 3600:.2f} hours behind it: ask for more to go on")
+    if state and recipe != before:
+        state["best"] = math.inf  # at another rate or for another objective, the best so far is none to compare with
     files, skipped = find_images(folders, 2 * recipe.patch)
     if not files:
         raise ValueError(f"no image of at least {2 * recipe.patch} pixels a side below {', '.join(map(str, folders))}")
-    valid_files = find_images([valid], LEAST_SIDE)[0][:VALIDATION_IMAGES] if valid else []
+    valid_files = _validation_images(valid, files, recipe.objective) if valid else []
     if patience and not valid_files:
         raise ValueError("patience needs images to validate on")
-    check_apart(files, valid_files)
     start = _weights(init) if init else None
-    for path in valid_files:
-        jpeg_curve(path, recipe.objective)  # now, so that an image that cannot be read is found before it matters
 
     with _processes():
         torch.manual_seed(recipe.seed)
@@ -106,11 +107,29 @@ def train(
             run.start(Patches(files, 64, recipe.patch, recipe.seed + 1)[0][0])
         if run.rank == 0:
             print(f"{len(files)} images, {skipped} files skipped (unreadable or too small)", file=sys.stderr)
-            out.mkdir(parents=True, exist_ok=True)
         _steps(run, files, valid_files, out, patience)
         if run.rank == 0:
             run.save(checkpoint)
             print(f"\n{checkpoint}: {run.step} steps", file=sys.stderr)
+
+
+def _state(checkpoint: Path, init: str | None) -> dict[str, Any]:
+    if init:
+        raise ValueError("a run that goes on starts from its checkpoint, not from other weights")
+    if not checkpoint.is_file():
+        raise ValueError(f"{checkpoint}: no checkpoint to resume")
+    return read_checkpoint(checkpoint)
+
+
+def _validation_images(valid: Path, training: list[Path], objective: str) -> list[Path]:
+    files = find_images([valid], LEAST_SIDE)[0]
+    if not files:
+        raise ValueError(f"no image of at least {LEAST_SIDE} pixels a side below {valid}")
+    check_apart(training, files)
+    files = files[:VALIDATION_IMAGES]
+    for path in files:
+        jpeg_curve(path, objective)  # now, so that an image that cannot be read is found before it matters
+    return files
 
 
 def _weights(init: str) -> Path:
@@ -126,7 +145,8 @@ def _processes() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    # the others wait for the first one's validations
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(hours=6))
     try:
         yield
     finally:
@@ -136,8 +156,8 @@ def _processes() -> Iterator[None]:
 def _steps(run: "Run", files: list[Path], valid_files: list[Path], out: Path, patience: int) -> None:
     """Train until the time is spent or validation has shown no gain for too long."""
     checkpoint, batches = out / "checkpoint.pt", _batches(run, files)
-    saved = logged = validated = time.monotonic()
-    logged_step, images, sums, spent = run.step, 0, torch.zeros(3), np.zeros(3)
+    saved = validated = time.monotonic()
+    counted, images, sums, spent = 0, 0, torch.zeros(3), np.zeros(3)  # since the last entry of the log
     ended = False
     while run.progress() < 1 and not ended:
         began = time.monotonic()
@@ -146,21 +166,24 @@ def _steps(run: "Run", files: list[Path], valid_files: list[Path], out: Path, pa
         figures, *durations = run.advance(*pixels)
         now = time.monotonic()
         run.seconds = run.agree(run.seconds + min(now - began, LONGEST_STEP))
-        images, sums, spent = images + len(pixels[0]), sums + figures, spent + np.array((waited, *durations))
-        if run.step % LOG_STEPS == 0:
-            loss, bpp, psnr = (sums / (run.step - logged_step)).tolist()
+        images, spent = images + run.processes * len(pixels[0]), spent + np.array((waited, *durations))
+        if not run.wasted:
+            counted, sums = counted + 1, sums + figures
+        if run.step % LOG_STEPS == 0 and counted:
+            loss, bpp, psnr = (sums / counted).tolist()
             entry = {"loss": round(loss, 4), "bpp": round(bpp, 4), "psnr": round(psnr, 3)}
             entry["learning_rate"] = round(run.learning_rate(), 6)
-            entry["images_per_second"] = round(images * run.processes / (now - logged), 2)
+            entry["images_per_second"] = round(images / spent.sum(), 2)
             shares = zip(("data", "network", "optimiser"), (spent / spent.sum()).round(3).tolist(), strict=True)
             _record(run, out, {**entry, "patch": pixels[0].shape[1], "share_of_time": dict(shares)})
-            logged, logged_step, images, sums, spent = now, run.step, 0, torch.zeros(3), np.zeros(3)
+            counted, images, sums, spent = 0, 0, torch.zeros(3), np.zeros(3)
         if now - saved > CHECKPOINT_SECONDS:
             _save(run, checkpoint)
             saved = time.monotonic()
         if valid_files and run.agree(now - validated > VALIDATION_SECONDS or run.progress() >= 1):
             _save(run, checkpoint)
             ended = bool(run.agree(_validate(run, valid_files, out, patience)))
+            _save(run, checkpoint)  # with what the validation found
             validated = time.monotonic()
 
 
@@ -171,7 +194,7 @@ def _batches(run: "Run", files: list[Path]) -> Iterator[tuple[Tensor, Tensor]]:
         wanted = recipe.patch * (2 if 1 - run.progress() <= LARGE else 1)
         if patch != wanted:
             patch = wanted
-            patches = Patches(files, recipe.batch * recipe.patch // patch, patch, recipe.seed, recipe.noise)
+            patches = Patches(files, max(1, recipe.batch * recipe.patch // patch), patch, recipe.seed, recipe.noise)
             batches = iter(loader(patches, run.step * run.processes + run.rank, run.processes))
         yield next(batches)
 
@@ -180,8 +203,10 @@ def _record(run: "Run", out: Path, entry: dict[str, Any]) -> None:
     if run.rank:
         return
     line = json.dumps({"step": run.step, "hours": round(run.seconds / 3600, 4), **entry})
-    with _tolerant(out / "log.jsonl"), (out / "log.jsonl").open("a") as log:
-        print(line, file=log)
+    with _tolerant(out / "log.jsonl"):
+        out.mkdir(parents=True, exist_ok=True)
+        with (out / "log.jsonl").open("a") as log:
+            print(line, file=log)
     if sys.stderr.isatty():
         print(f"\r{run.progress():6.1%}  {line}\x1b[K", end="", file=sys.stderr, flush=True)
 
@@ -199,13 +224,13 @@ def _validate(run: "Run", files: list[Path], out: Path, patience: int) -> bool:
         if run.rank == 0:
             found = measure(draft(run.averaged()), files, run.recipe.objective)
             _record(run, out, found)
-    if found["bd_rate"] is None:
+    if not patience or found["bd_rate"] is None:
         return False
     run.stalled = 0 if found["bd_rate"] < run.best else run.stalled + 1
     run.best = min(run.best, found["bd_rate"])
-    if patience and run.stalled == 0:
+    if run.stalled == 0:
         _save(run, out / "best.pt")
-    return 0 < patience <= run.stalled
+    return run.stalled >= patience
 
 
 @contextmanager
@@ -213,8 +238,9 @@ def _tolerant(path: Path) -> Iterator[None]:
     """A file that cannot be written now, on a full disk for instance, does not end hours of training."""
     try:
         yield
-    except OSError as error:
-        print(f"\n{path}: {error.strerror or error}; training goes on", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        print(f"\n{path}: {reason or error}; training goes on", file=sys.stderr)
 
 
 class Run:
@@ -294,7 +320,7 @@ class Run:
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.wasted = 0 if torch.isfinite(norm) else self.wasted + 1
-        if self.wasted > MOST_WASTED:
+        if self.wasted >= MOST_WASTED:
             raise ArithmeticError(f"no finite gradient in {self.wasted} steps: start again with a lower rate")
         half_way = time.monotonic()
         if not self.wasted:
@@ -306,7 +332,7 @@ class Run:
         self.step += 1
         keep = min(AVERAGING, self.step / (self.step + 10))
         torch._foreach_lerp_(list(self.average.values()), list(self.network.state_dict().values()), 1 - keep)
-        psnr = -10 * (reconstruction.detach() - target).square().mean((1, 2, 3)).log10().mean()
+        psnr = -10 * (reconstruction.detach() - target).square().mean((1, 2, 3)).clamp(min=1e-9).log10().mean()
         figures = torch.stack((loss.detach(), bpp, psnr)).cpu()
         return figures, half_way - began, time.monotonic() - half_way
 
@@ -320,23 +346,17 @@ class Run:
             "images": self.images,
             "origin": self.origin,
             "best": self.best,
-            "stalled": self.stalled,
             "network": self.network.state_dict(),
             "average": self.average,
             "optimisers": [o.state_dict() for o in self.optimisers],
         }
-        partial = path.with_suffix(".partial")
-        try:
-            torch.save(state, partial)
-            partial.replace(path)
-        except RuntimeError as error:  # torch's word for a full disk
-            raise OSError(f"{path} cannot be written; is the disk full?") from error
-        finally:
-            partial.unlink(missing_ok=True)
+        file = io.BytesIO()
+        torch.save(state, file)
+        write(path, file.getvalue())
 
     def load(self, state: dict[str, Any]) -> None:
         """Take over what `save` has written, for a network of the same design."""
-        for name in ("step", "seconds", "origin", "best", "stalled"):
+        for name in ("step", "seconds", "origin", "best"):
             setattr(self, name, state[name])
         self.network.load_state_dict(state["network"])
         for name, value in state["average"].items():

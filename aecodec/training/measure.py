@@ -1,5 +1,6 @@
 """What a network is worth in real files."""
 
+import contextlib
 import io
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -34,7 +35,7 @@ def psnr(original: Plane, decoded: Plane) -> float:
 def ms_ssim(original: Plane, decoded: Plane) -> float:
     """In decibels: -10·log10(1 - MS-SSIM). Both sides at least `LEAST_SIDE` pixels."""
     x, y = (torch.from_numpy(p.copy()).movedim(-1, 0)[None].double() for p in (original, decoded))
-    return float(-10 * torch.log10(1 - similarity(x, y, data_range=255.0)))
+    return float(-10 * torch.log10((1 - similarity(x, y, data_range=255.0)).clamp(min=1e-9)))
 
 
 METRICS: dict[str, Callable[[Plane, Plane], float]] = {"mse": psnr, "ms-ssim": ms_ssim}  # by objective
@@ -45,7 +46,7 @@ def measure(codec: Codec, images: Sequence[Path], objective: str = "mse") -> dic
     """By quality: mean bits per pixel of files, PSNR of their pictures, cost, and bits on disk over bits estimated.
 
     The cost is bpp + λ·distortion, what the ``objective`` minimises. And the mean over the images of the BD-rate
-    against JPEG, in what the objective is about; None if it is defined for none of them.
+    against JPEG, in what the objective is about; None unless the curves of every image overlap enough.
     """
     found: dict[str, Any] = {"quality": list(POINTS), "bpp": [], "psnr": [], "cost": [], "disk_over_estimate": []}
     curves: list[list[tuple[float, float]]] = [[] for _ in images]
@@ -66,13 +67,11 @@ def measure(codec: Codec, images: Sequence[Path], objective: str = "mse") -> dic
         found["psnr"].append(round(float(np.mean(decibels)), 3))
         found["cost"].append(round(float(np.mean(costs)), 5))
         found["disk_over_estimate"].append(round(sum(bpp) / estimated, 5))
-    rates = []
-    for path, curve in zip(images, curves, strict=True):
-        try:
-            rates.append(bd_rate(jpeg_curve(path, objective), np.array(curve)))
-        except NoOverlap:
-            continue
-    return {**found, "bd_rate": round(float(np.mean(rates)), 2) if rates else None}
+    found["bd_rate"] = None
+    with contextlib.suppress(NoOverlap):
+        rates = [bd_rate(jpeg_curve(path, objective), np.array(c)) for path, c in zip(images, curves, strict=True)]
+        found["bd_rate"] = round(float(np.mean(rates)), 2)
+    return found
 
 
 @cache

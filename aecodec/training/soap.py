@@ -55,7 +55,7 @@ class Soap(torch.optim.Optimizer):
         lr, (beta1, beta2), eps = group["lr"], group["betas"], group["eps"]
         for stack in self.stacks:
             s = self.state[stack[0]]
-            gradient = torch.stack([p.grad for p in stack if p.grad is not None]).to(self.kind)  # [k, m, n]
+            gradient = torch.stack([p.grad for p in stack]).to(self.kind)  # type: ignore[misc]  # [k, m, n]
             step = int(s["step"])
             s["step"] += 1
             if step % GRAM_STEPS == 0:
