@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -342,11 +343,10 @@ def test_a_log_with_lost_and_broken_lines(tmp_path: Path) -> None:
         draw(tmp_path, tmp_path / "curve.png")
 
 
-def _run_together(rank: int, folder: Path, others: Path, out: Path) -> None:
+def _run_together(rank: int, port: int, folder: Path, others: Path, out: Path) -> None:
     """One of two processes of `train`."""
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT="29517"
-    )
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "Design", lambda **_: SMALL)
@@ -358,7 +358,10 @@ def _run_together(rank: int, folder: Path, others: Path, out: Path) -> None:
 
 def test_two_processes_end_together(folder: Path, others: Path, tmp_path: Path) -> None:
     """The first one alone writes, and when it sees no more gains, both stop."""
-    spawn(_run_together, (folder, others, tmp_path / "run"), nprocs=2)  # type: ignore[no-untyped-call]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    spawn(_run_together, (port, folder, others, tmp_path / "run"), nprocs=2)  # type: ignore[no-untyped-call]
     assert [e["step"] for e in read_log(tmp_path / "run" / "log.jsonl")] == [1, 1, 2, 2, 3, 3]
     assert read_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"] == 3
 
