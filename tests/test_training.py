@@ -259,7 +259,8 @@ def test_the_whole_way_to_weights(folder: Path, others: Path, tmp_path: Path, ph
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs of a small network that log every step."""
+    """Runs of a small network that log every step, at least 20 a second however slow the machine is."""
+    monkeypatch.setattr(loop, "LONGEST_STEP", 0.05)
     monkeypatch.setattr(loop, "Design", lambda **_: SMALL)
     monkeypatch.setattr(loop, "LOG_STEPS", 1)
 
@@ -433,6 +434,15 @@ def test_what_cannot_be_trained(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="other weights"):
         loop.train([folder], run, {}, resume=True, init="base")
     assert not run.exists()
+    (tmp_path / "cut").mkdir()
+    Image.new("RGB", (200, 200)).save(tmp_path / "cut" / "cut.png")
+    (tmp_path / "cut" / "cut.png").write_bytes((tmp_path / "cut" / "cut.png").read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"cut\.png"):
+        loop.train([folder], run, {"patch": 64}, tmp_path / "cut")
+    run.write_bytes(b"")
+    with pytest.raises(FileExistsError):
+        loop.train([folder], run, {"patch": 64})
+    run.unlink()
     run.mkdir()
     (run / "checkpoint.pt").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="exists"):

@@ -96,7 +96,7 @@ class Patches(Dataset[tuple[Tensor, Tensor]]):
             index = int(rng.choice(len(self.files), p=self.weights))
             with contextlib.suppress(OSError, ValueError):
                 return self._image(index)
-        raise OSError("a hundred unreadable images in a row")
+        raise OSError(f"a hundred unreadable images in a row, the last one {self.files[index]}")
 
     def _image(self, index: int) -> Plane:
         if index in self.cache:

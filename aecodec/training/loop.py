@@ -93,6 +93,7 @@ def train(
     if patience and not valid_files:
         raise ValueError("patience needs images to validate on")
     start = _weights(init) if init else None
+    out.mkdir(parents=True, exist_ok=True)
 
     with _processes():
         torch.manual_seed(recipe.seed)
@@ -128,7 +129,10 @@ def _validation_images(valid: Path, training: list[Path], objective: str) -> lis
     check_apart(training, files)
     files = files[:VALIDATION_IMAGES]
     for path in files:
-        jpeg_curve(path, objective)  # now, so that an image that cannot be read is found before it matters
+        try:
+            jpeg_curve(path, objective)  # now, so that an image that cannot be read is found before it matters
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from None
     return files
 
 
@@ -203,10 +207,8 @@ def _record(run: "Run", out: Path, entry: dict[str, Any]) -> None:
     if run.rank:
         return
     line = json.dumps({"step": run.step, "hours": round(run.seconds / 3600, 4), **entry})
-    with _tolerant(out / "log.jsonl"):
-        out.mkdir(parents=True, exist_ok=True)
-        with (out / "log.jsonl").open("a") as log:
-            print(line, file=log)
+    with _tolerant(out / "log.jsonl"), (out / "log.jsonl").open("a") as log:
+        print(line, file=log)
     if sys.stderr.isatty():
         print(f"\r{run.progress():6.1%}  {line}\x1b[K", end="", file=sys.stderr, flush=True)
 
