@@ -31,7 +31,7 @@ from .soap import Soap
 WARM_UP_STEPS = 100
 DECAY = 0.75  # last share of the time, in which the learning rate falls linearly to zero
 LARGE = 0.3  # last share of the time, in which patches of twice the side are used, half as many
-AVERAGING = 0.999
+AVERAGING, AVERAGING_STEPS = 0.999, 4  # how much of the averaged weights a step keeps; steps between two looks
 CHECKPOINT_SECONDS = 100.0
 VALIDATION_SECONDS = 900.0
 VALIDATION_IMAGES = 12
@@ -332,8 +332,9 @@ class Run:
                 optimiser.step()
             self.network.prior.clamp_()
         self.step += 1
-        keep = min(AVERAGING, self.step / (self.step + 10))
-        torch._foreach_lerp_(list(self.average.values()), list(self.network.state_dict().values()), 1 - keep)
+        if self.step % AVERAGING_STEPS == 0:
+            keep = min(AVERAGING, self.step / (self.step + 10)) ** AVERAGING_STEPS
+            torch._foreach_lerp_(list(self.average.values()), list(self.network.state_dict().values()), 1 - keep)
         psnr = -10 * (reconstruction.detach() - target).square().mean((1, 2, 3)).clamp(min=1e-9).log10().mean()
         figures = torch.stack((loss.detach(), bpp, psnr)).cpu()
         return figures, half_way - began, time.monotonic() - half_way

@@ -14,6 +14,7 @@ from torch import Tensor
 
 GRAM_STEPS = 4  # between two looks at the gradients' second moments of rows and columns
 BASIS_STEPS = 20  # between two turns of the bases, a QR decomposition each
+SETTLED = 2000  # steps, after which both are done a third as often
 
 
 class Soap(torch.optim.Optimizer):
@@ -58,8 +59,9 @@ class Soap(torch.optim.Optimizer):
             gradient = torch.stack([p.grad for p in stack]).to(self.kind)  # type: ignore[misc]  # [k, m, n]
             step = int(s["step"])
             s["step"] += 1
-            if step % GRAM_STEPS == 0:
-                keep = beta2**GRAM_STEPS
+            rarer = 1 if step < SETTLED else 3
+            if step % (rarer * GRAM_STEPS) == 0:
+                keep = beta2 ** (rarer * GRAM_STEPS)
                 s["row_gram"].lerp_((gradient @ gradient.mT).float(), 1 - keep)
                 s["column_gram"].lerp_((gradient.mT @ gradient).float(), 1 - keep)
             if step == 0:
@@ -75,7 +77,7 @@ class Soap(torch.optim.Optimizer):
             rate = lr * (1 - beta2**step) ** 0.5 / (1 - beta1**step)
             for p, change in zip(stack, update, strict=True):
                 p.sub_(change, alpha=rate)
-            if step % BASIS_STEPS == 0:
+            if step % (rarer * BASIS_STEPS) == 0:
                 rotation, order = _turn(s["row_gram"], s["rows"])
                 s["first"].copy_(rotation.mT @ s["first"])
                 s["second"].copy_(s["second"].take_along_dim(order[:, :, None], 1))
