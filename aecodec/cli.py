@@ -22,8 +22,8 @@ T = TypeVar("T")
 app = typer.Typer(
     name="aecodec",
     help="A learned image codec: pictures to .aec files and back.",
-    epilog="Exit codes: 0 all well, 1 some files failed, 2 wrong usage, 3 corrupt, 4 unsupported or beyond a limit; "
-    "3 and 4 when every failure is of that kind.",
+    epilog="Exit codes: 0 all well, 1 some files failed, 2 wrong usage, 3 corrupt, 4 unsupported or beyond a limit, "
+    "5 a target missed; 3 to 5 when every failure is of that kind.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -53,9 +53,20 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 def compress(
     images: Annotated[list[Path], typer.Argument(help="Images or folders, or - for standard input.")],
     out: Out = None,
-    quality: Annotated[int, typer.Option("-q", "--quality", min=0, max=100, help="0 smallest, 100 best.")] = (
-        container.DEFAULT_QUALITY
-    ),
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            "-q", "--quality", min=0, max=100, help=f"0 smallest, 100 best; {container.DEFAULT_QUALITY} unless told."
+        ),
+    ] = None,
+    target_bytes: Annotated[int | None, typer.Option(min=1, help="The best file of at most so many bytes.")] = None,
+    target_bpp: Annotated[
+        float | None, typer.Option(min=0, help="The best file of at most so many bits a pixel.")
+    ] = None,
+    target_psnr: Annotated[float | None, typer.Option(min=0, help="The smallest file of at least so many dB.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Write nothing where a target cannot be met, in place of the nearest file.")
+    ] = False,
     device: Device = "auto",
     weights: Weights = None,
     overwrite: Overwrite = False,
@@ -65,6 +76,11 @@ def compress(
     """Compress images to .aec files."""
     from . import files
 
+    asked = {"size": target_bytes, "bpp": target_bpp, "psnr": target_psnr}
+    target = {name: value for name, value in asked.items() if value is not None}
+    if len(target) + (quality is not None) > 1:
+        print("aecodec: give one of --quality, --target-bytes, --target-bpp, --target-psnr", file=sys.stderr)
+        raise typer.Exit(2)
     jobs = _plan(images, out, recursive, files.IMAGE_SUFFIXES, ".aec")
     codec = _codec(device, weights)
 
@@ -73,11 +89,23 @@ def compress(
         size = len(data)
         picture = files.open_picture(data, codec.max_pixels)
         del data  # large pictures leave no room to spare
-        coded = codec.compress(picture, quality)
+        missed = None
+        try:
+            if target:
+                coded = codec.compress_to(picture, **target)
+            else:
+                coded = codec.compress(picture, container.DEFAULT_QUALITY if quality is None else quality)
+        except errors.TargetMissed as error:
+            if strict:
+                raise
+            missed, coded = error, error.nearest
         files.write(job.target, coded)
         height, width, _ = picture.pixels.shape
         bpp = len(coded) * 8 / (width * height)
-        return f"{_size(size)} -> {_size(len(coded))}  {bpp:.3f} bpp{_in_brackets(picture.notes)}"
+        line = f"{_size(size)} -> {_size(len(coded))}  {bpp:.3f} bpp{_in_brackets(picture.notes)}"
+        if missed:
+            raise errors.TargetMissed(f"{line}  target missed: {missed}", coded)
+        return line
 
     _run(jobs, work, overwrite, skip_existing)
 
@@ -290,7 +318,9 @@ def _attempt(name: str, work: Callable[[], str]) -> tuple[str, int]:
         reason = str(error) or type(error).__name__
         if isinstance(error, OSError) and error.strerror:
             name, reason = error.filename or name, error.strerror
-        if isinstance(error, errors.Corrupt | errors.NotAec):
+        if isinstance(error, errors.TargetMissed):
+            code = 5
+        elif isinstance(error, errors.Corrupt | errors.NotAec):
             code = 3
         else:
             code = 4 if isinstance(error, errors.AecError) else 1

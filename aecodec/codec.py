@@ -1,8 +1,9 @@
 """The codec: pictures to bytes and back."""
 
+import math
 import operator
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 from torch import Tensor
 
-from . import coding, container, image, model, registry
+from . import coding, container, control, image, model, registry
 from .coding import Part
 from .container import DEFAULT_QUALITY, Container, Data, Header
+from .errors import TargetMissed
 from .image import Kind, Picture, Plane
 
 if TYPE_CHECKING:
@@ -76,7 +78,81 @@ class Codec:
             LimitExceeded: for a side above 65535 or more than ``max_pixels`` pixels.
         """
         prepared, quality = self._prepare(picture), _checked(quality)
-        return self._write(prepared, quality, coding.symbols(self.model, prepared.pixels, quality))
+        return self._write(prepared, [quality], coding.symbols(self.model, prepared.pixels, [quality]))
+
+    def compress_to(
+        self,
+        picture: Any,
+        *,
+        size: float | None = None,
+        bpp: float | None = None,
+        psnr: float | None = None,
+    ) -> bytes:
+        """The best file of at most ``size`` bytes or ``bpp`` bits per pixel, or the smallest of at least ``psnr`` dB.
+
+        Files are encoded until neighbouring qualities lie on both sides of the target, about five of them. Where there
+        are several tiles, some then get the better quality as far as the size allows.
+
+        Args:
+            picture: as for `compress`.
+            size: of the whole file, metadata and alpha included.
+            bpp: the same over the number of pixels, times 8.
+            psnr: of the decoded 8-bit pixels, alpha left aside.
+
+        Raises:
+            TargetMissed: where no quality meets the target; it carries the nearest file.
+            TypeError, ValueError, LimitExceeded: as `compress`, and unless exactly one target is given.
+        """
+        if [size, bpp, psnr].count(None) != 2:
+            raise ValueError("give one of size, bpp and psnr")
+        prepared = self._prepare(picture)
+        made: dict[int, bytes] = {}
+
+        def encode(quality: int) -> bytes:
+            if quality not in made:
+                made[quality] = self.compress(prepared, quality)
+            return made[quality]
+
+        if psnr is not None:
+            return self._compress_to_psnr(prepared, psnr, encode)
+        height, width, _ = prepared.pixels.shape
+        limit = math.floor(size if size is not None else (bpp or 0) * height * width / 8)
+        above = control.crossing(
+            lambda quality: math.log2(len(encode(quality))), math.log2(limit) if limit > 0 else -1.0, control.OCTAVES
+        )
+        if above == 0:
+            raise TargetMissed(f"the smallest file has {len(encode(0))} bytes", encode(0))
+        if above > control.BEST:
+            return encode(control.BEST)
+        return self._fill(prepared, encode(above - 1), encode(above), limit)
+
+    def _fill(self, picture: Picture, fits: bytes, exceeds: bytes, limit: int) -> bytes:
+        """Give tiles of the smaller file the quality of the larger one, in raster order, while the file fits."""
+        low, high = (container.read(data).tiles for data in (fits, exceeds))
+        room, qualities = limit - len(fits), [tile.quality for tile in low]
+        for i, (small, large) in enumerate(zip(low, high, strict=True)):
+            more = len(large.words) - len(small.words)
+            if more <= room:
+                room, qualities[i] = room - more, large.quality
+        while any(quality > low[0].quality for quality in qualities):
+            # what a tile needs depends a little on its neighbours' quality
+            data = self._write(picture, qualities, coding.symbols(self.model, picture.pixels, qualities))
+            if len(data) <= limit:
+                return data
+            last = max(i for i, quality in enumerate(qualities) if quality > low[0].quality)
+            qualities[last] = low[0].quality
+        return fits
+
+    def _compress_to_psnr(self, picture: Picture, goal: float, encode: Callable[[int], bytes]) -> bytes:
+        def measure(quality: int) -> float:
+            decoded = self._picture(container.read(encode(quality))).pixels
+            return control.psnr(picture.pixels, decoded)
+
+        found = control.crossing(measure, math.nextafter(goal, -math.inf), control.DECIBELS)
+        if found > control.BEST:
+            best = encode(control.BEST)
+            raise TargetMissed(f"the best file has {measure(control.BEST):.2f} dB", best)
+        return encode(found)
 
     def compress_many(self, pictures: Iterable[Any], quality: int = DEFAULT_QUALITY) -> Iterator[bytes]:
         """`compress` for each picture in order; one is entropy-coded while the next passes the networks.
@@ -90,14 +166,14 @@ class Codec:
             while True:
                 try:
                     prepared = self._prepare(next(source))
-                    tiles = list(coding.symbols(self.model, prepared.pixels, quality))
+                    tiles = list(coding.symbols(self.model, prepared.pixels, [quality]))
                 except StopIteration:
                     break
                 except Exception:
                     while pending:  # what came before the failure is still due
                         yield pending.popleft().result()
                     raise
-                pending.append(pool.submit(self._write, prepared, quality, tiles))
+                pending.append(pool.submit(self._write, prepared, [quality], tiles))
                 if len(pending) == IN_FLIGHT:
                     yield pending.popleft().result()
             while pending:
@@ -108,11 +184,13 @@ class Codec:
             return picture
         return image.from_any(picture, self.max_pixels)
 
-    def _write(self, picture: Picture, quality: int, tiles: Iterable[tuple[int, list[Part]]]) -> bytes:
+    def _write(self, picture: Picture, qualities: list[int], tiles: Iterable[tuple[int, list[Part]]]) -> bytes:
+        """``qualities``: one, or one for each tile; the header states the least."""
         height, width, _ = picture.pixels.shape
-        header = Header(self.model.id, width, height, picture.mode, quality, coding.TILE)
+        header = Header(self.model.id, width, height, picture.mode, min(qualities), coding.TILE)
         alpha = None if picture.alpha is None else image.encode_alpha(picture.alpha)
-        coded = {place: coding.code(self.model, parts, quality) for place, parts in tiles}
+        each = qualities * (1 if len(qualities) > 1 else header.tile_count)
+        coded = {place: coding.code(self.model, parts, each[place]) for place, parts in tiles}
         in_order = [coded[place] for place in range(header.tile_count)]
         return container.write(Container(header, in_order, dict(picture.metadata), alpha))
 

@@ -26,15 +26,19 @@ TILE_BATCH = 8  # tiles that pass the prior together
 Part = tuple[Symbols, Indices]  # what is coded at once: a tile's hyper-latents, or one context step of it
 
 
-def symbols(m: Model, pixels: Plane, quality: int) -> Iterator[tuple[int, list[Part]]]:
-    """All that the networks do in encoding: places and parts of the tiles of pixels ``[H, W, 1 or 3]``."""
-    return quantise(m, analyse(m, pixels, quality), quality)
+def symbols(m: Model, pixels: Plane, qualities: Sequence[int]) -> Iterator[tuple[int, list[Part]]]:
+    """All that the networks do in encoding: places and parts of the tiles of pixels ``[H, W, 1 or 3]``.
+
+    ``qualities``: one, or one for each tile.
+    """
+    return quantise(m, analyse(m, pixels, qualities), qualities)
 
 
 @torch.inference_mode()
-def analyse(m: Model, pixels: Plane, quality: int, window: int = WINDOW) -> Tensor:
+def analyse(m: Model, pixels: Plane, qualities: Sequence[int], window: int = WINDOW, tile_size: int = TILE) -> Tensor:
     """Latents y ``[h, w, N]`` of pixels ``[H, W, 1 or 3]``, by windows of ``window`` latents a side."""
     height, width = (latent_size(n) for n in pixels.shape[:2])
+    quality = _by_latent(m, height, width, tile_size, qualities)
     y = torch.empty(height, width, m.design.latents, dtype=torch.float32, device=m.device)
     for core, outer in windows(height, width, m.analysis.halo, window):
         part = outer.scaled(LATENT)
@@ -42,21 +46,23 @@ def analyse(m: Model, pixels: Plane, quality: int, window: int = WINDOW) -> Tens
         # the last row and column are repeated up to a whole number of latents
         x = np.pad(x, ((0, part.height - x.shape[0]), (0, part.width - x.shape[1]), (0, 0)), "edge")
         tensor = torch.from_numpy(x).to(m.device)[None].float() / 255
-        latents = m.analysis(tensor.expand(-1, -1, -1, 3), m.analysis_rate[quality])
+        rate = _rate(m.analysis_rate, quality[outer.rows, outer.columns])
+        latents = m.analysis(tensor.expand(-1, -1, -1, 3), rate)
         inner = core.within(outer)
         y[core.rows, core.columns] = latents[0, inner.rows, inner.columns]
     return y
 
 
 @torch.inference_mode()
-def quantise(m: Model, y: Tensor, quality: int, tile_size: int = TILE) -> Iterator[tuple[int, list[Part]]]:
+def quantise(m: Model, y: Tensor, qualities: Sequence[int], tile_size: int = TILE) -> Iterator[tuple[int, list[Part]]]:
     """Every tile's place in raster order and its parts, hyper-latents first and then step by step.
 
     Tiles come batch by batch, so that those of a large picture need not be held together.
     """
     boxes = grid(y.shape[0], y.shape[1], tile_size // LATENT)
-    for batch in _batches(boxes, [quality] * len(boxes)):
-        found = _quantise_batch(m, torch.stack([y[boxes[i].rows, boxes[i].columns] for i in batch]), quality)
+    each = list(qualities) * (1 if len(qualities) > 1 else len(boxes))
+    for batch in _batches(boxes, each):
+        found = _quantise_batch(m, torch.stack([y[boxes[i].rows, boxes[i].columns] for i in batch]), each[batch[0]])
         for row, i in enumerate(batch):
             yield i, [(part[row], indices[row]) for part, indices in found]
 
@@ -134,17 +140,11 @@ def _decode_batch(m: Model, tiles: Sequence[Tile], box: Box) -> Tensor:
 def synthesise(m: Model, latents: Tensor, header: Header, tiles: Sequence[Tile], window: int = WINDOW) -> Plane:
     """Pixels ``[H, W, 1 or 3]`` of latents ``[h, w, N]`` in units of 2^-8, by windows of ``window`` latents a side."""
     height, width, _ = latents.shape
-    qualities = torch.empty(height, width, dtype=torch.long, device=m.device)
-    for box, tile in zip(grid(height, width, header.tile_size // LATENT), tiles, strict=True):
-        qualities[box.rows, box.columns] = tile.quality
+    quality = _by_latent(m, height, width, header.tile_size, [tile.quality for tile in tiles])
     gray = header.mode.startswith("L")
     pixels = np.empty((header.height, header.width, 1 if gray else 3), np.uint8)
     for core, outer in windows(height, width, m.synthesis.halo, window):
-        quality = qualities[outer.rows, outer.columns]
-        if quality.min() == quality.max():
-            rate = m.synthesis_rate[quality[0, 0]]
-        else:
-            rate = m.synthesis_rate[quality.repeat_interleave(2, 0).repeat_interleave(2, 1)]  # [2h, 2w, C]
+        rate = _rate(m.synthesis_rate, quality[outer.rows, outer.columns])
         x = m.synthesis(latents[None, outer.rows, outer.columns] * 0.5**ACTIVATION_BITS, rate)[0]
         inner, place = core.within(outer).scaled(LATENT), core.scaled(LATENT)
         x = x[inner.rows, inner.columns]
@@ -154,6 +154,22 @@ def synthesise(m: Model, latents: Tensor, header: Header, tiles: Sequence[Tile],
         target = pixels[place.rows, place.columns]  # the picture may end within a latent
         target[:] = part[: target.shape[0], : target.shape[1]]
     return pixels
+
+
+def _by_latent(m: Model, height: int, width: int, tile_size: int, qualities: Sequence[int]) -> Tensor:
+    """The quality of every latent, ``[height, width]``."""
+    plane = torch.full((height, width), qualities[0], device=m.device)
+    if len(qualities) > 1:
+        for box, quality in zip(grid(height, width, tile_size // LATENT), qualities, strict=True):
+            plane[box.rows, box.columns] = quality
+    return plane
+
+
+def _rate(table: Tensor, quality: Tensor) -> Tensor:
+    """What multiplies a transform's features: ``[C]``, or ``[2h, 2w, C]`` where the quality ``[h, w]`` varies."""
+    if quality.min() == quality.max():
+        return table[quality[0, 0]]
+    return table[quality.repeat_interleave(2, 0).repeat_interleave(2, 1)]
 
 
 def _batches(boxes: list[Box], qualities: list[int]) -> Iterator[list[int]]:

@@ -1,4 +1,4 @@
-"""What can be wrong with a file.
+"""What can be wrong with a file, or with what is asked of one.
 
 * AecError (a ValueError)
     * NotAec: it does not start with the signature
@@ -10,6 +10,7 @@
         * Truncated: the file ends too early
         * BadChecksum: a CRC-32 does not match
         * SymbolMismatch: the decoded symbols are not the encoded ones
+* TargetMissed (a ValueError): no quality gives the size or the PSNR that was asked for
 """
 
 
@@ -51,3 +52,11 @@ class BadChecksum(Corrupt):
 
 class SymbolMismatch(Corrupt):
     """The symbols decoded without complaint, but are not those that were encoded."""
+
+
+class TargetMissed(ValueError):
+    """No quality meets the target; ``nearest`` is the file that comes closest."""
+
+    def __init__(self, message: str, nearest: bytes):
+        super().__init__(message)
+        self.nearest = nearest

@@ -40,7 +40,7 @@ def test_quality_is_monotonic(codec: Codec, photo: Plane) -> None:
 
 
 def test_the_rate_is_what_the_tables_say(codec: Codec, photo: Plane) -> None:
-    estimated = sum(codec.model.coder.bits(*p) for _, parts in coding.symbols(codec.model, photo, 50) for p in parts)
+    estimated = sum(codec.model.coder.bits(*p) for _, parts in coding.symbols(codec.model, photo, [50]) for p in parts)
     assert 8 * len(codec.compress(photo, 50)) < 1.01 * estimated
 
 
@@ -78,8 +78,8 @@ def test_windows_do_not_show(codec: Codec, photo: Plane, window: int) -> None:
 
 @pytest.mark.parametrize("window", [5, 16])
 def test_windows_of_the_analysis(codec: Codec, photo: Plane, window: int) -> None:
-    whole = coding.analyse(codec.model, photo[:300, :413], 80)
-    parts = coding.analyse(codec.model, photo[:300, :413], 80, window)
+    whole = coding.analyse(codec.model, photo[:300, :413], [80])
+    parts = coding.analyse(codec.model, photo[:300, :413], [80], window)
     torch.testing.assert_close(whole, parts, atol=1e-3, rtol=1e-3)
 
 
@@ -94,8 +94,8 @@ def test_tiles_may_differ_in_quality(codec: Codec, photo: Plane) -> None:
 def test_smaller_tiles_decode(codec: Codec, photo: Plane) -> None:
     """Encoders may choose the tile size; decoders take it from the header."""
     picture = photo[:300, :270]
-    y = coding.analyse(codec.model, picture, 50)
-    tiles = [coding.code(codec.model, parts, 50) for _, parts in sorted(coding.quantise(codec.model, y, 50, 64))]
+    y = coding.analyse(codec.model, picture, [50])
+    tiles = [coding.code(codec.model, parts, 50) for _, parts in sorted(coding.quantise(codec.model, y, [50], 64))]
     header = container.Header(codec.model.id, 270, 300, "RGB", 50, 64)
     assert len(tiles) == header.tile_count == 25  # 16 of one shape, more than one batch
     assert psnr(codec.decompress(container.write(Container(header, tiles)), "numpy"), picture) > 25

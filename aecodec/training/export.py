@@ -179,7 +179,7 @@ def fit_tables(tensors: Tensors, codec: Codec, images: Sequence[Path]) -> None:
             pixels = read_rgb(path)
         except (OSError, ValueError):  # its header alone is whole
             continue
-        for _, parts in coding.symbols(codec.model, pixels, n * 37 % model.QUALITIES):
+        for _, parts in coding.symbols(codec.model, pixels, [n * 37 % model.QUALITIES]):
             for symbols, indices in parts:
                 for i in np.unique(indices):
                     k, s = supports[i], symbols[indices == i]

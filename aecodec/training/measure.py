@@ -14,6 +14,7 @@ from pytorch_msssim import ms_ssim as similarity
 
 from .. import coding
 from ..codec import Codec
+from ..control import psnr
 from ..image import Plane
 from ..prior import SCALE_MIN_LOG2
 from .bd import Curve, NoOverlap, bd_rate
@@ -25,11 +26,6 @@ from .objective import MS_SSIM_SCALE
 POINTS = (0, 25, 50, 75, 100)
 LEAST_SIDE = 161  # of an image that MS-SSIM is defined for
 JPEG_QUALITIES = (3, 6, 10, 16, 24, 34, 46, 58, 70, 80, 88, 93, 96)
-
-
-def psnr(original: Plane, decoded: Plane) -> float:
-    error = decoded.astype(np.float64) - original
-    return float(10 * np.log10(255**2 / max(float(np.mean(error**2)), 1e-9)))
 
 
 def ms_ssim(original: Plane, decoded: Plane) -> float:
@@ -61,7 +57,7 @@ def measure(codec: Codec, images: Sequence[Path], objective: str = "mse") -> dic
             decibels.append(psnr(pixels, decoded))
             curve.append((bpp[-1], METRICS[objective](pixels, decoded)))
             costs.append(bpp[-1] + worst * 10 ** (-curve[-1][1] / 10))
-            parts = [part for _, parts in coding.symbols(codec.model, pixels, quality) for part in parts]
+            parts = [part for _, parts in coding.symbols(codec.model, pixels, [quality]) for part in parts]
             estimated += sum(codec.model.coder.bits(*part) for part in parts) / pixels[..., 0].size
         found["bpp"].append(round(float(np.mean(bpp)), 4))
         found["psnr"].append(round(float(np.mean(decibels)), 3))
@@ -99,10 +95,10 @@ def fixed_point_cost(network: Network, codec: Codec, images: Sequence[Path]) -> 
         height, width = (n // 64 * 64 for n in pixels.shape[:2])  # the float prior knows whole hyper-latents only
         pixels = pixels[:height, :width]
         for quality in POINTS:
-            y = coding.analyse(codec.model, pixels, quality)
+            y = coding.analyse(codec.model, pixels, [quality])
             _, y_bits, z_bits = network.code(y[None], torch.tensor([quality / 100]))
             float_ += float(y_bits + z_bits)
-            ((_, parts),) = coding.quantise(codec.model, y, quality)
+            ((_, parts),) = coding.quantise(codec.model, y, [quality])
             for symbols, indices in parts:
                 log_scale = torch.from_numpy(indices.astype(np.float32)) / 8 + SCALE_MIN_LOG2
                 exact += float(gaussian_bits(torch.from_numpy(symbols), log_scale).sum())
@@ -114,7 +110,7 @@ def fitted_tables_cost(network: Network, codec: Codec, images: Sequence[Path]) -
     plain, fitted, gaussian = draft(network), 0.0, 0.0
     for path in images:
         for quality in POINTS:
-            for _, parts in coding.symbols(codec.model, read_rgb(path), quality):
+            for _, parts in coding.symbols(codec.model, read_rgb(path), [quality]):
                 fitted += sum(codec.model.coder.bits(*part) for part in parts)
                 gaussian += sum(plain.model.coder.bits(*part) for part in parts)
     return fitted / gaussian

@@ -1,0 +1,96 @@
+"""Rate control: sizes and qualities that are asked for."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from aecodec import Codec, TargetMissed, container
+from aecodec.cli import app
+from aecodec.control import BEST, OCTAVES, crossing
+from aecodec.image import Plane
+
+from .conftest import psnr
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_crossing_is_found_in_few_steps(seed: int) -> None:
+    rng = random.Random(seed)
+    steep, bent = rng.uniform(0.03, 0.08), rng.uniform(-0.0003, 0.0003)
+    values = [steep * q + bent * q * q for q in range(BEST + 1)]
+    goal = rng.uniform(-0.2, values[-1] + 0.2)
+    tried: list[int] = []
+
+    def measure(quality: int) -> float:
+        tried.append(quality)
+        return values[quality]
+
+    found = crossing(measure, goal, OCTAVES)
+    assert found == sum(v <= goal for v in values)
+    assert len(tried) == len(set(tried)) <= 12
+
+
+@pytest.mark.parametrize("values", [[0.0] * 101, [1.0] * 101, [0.0] * 33 + [1.0] * 68])
+def test_crossing_of_what_is_no_line(values: list[float]) -> None:
+    assert crossing(lambda q: values[q], 0.5, OCTAVES) == sum(v <= 0.5 for v in values)
+
+
+def test_sizes_are_kept_and_used(codec: Codec, photo: Plane) -> None:
+    """Files stay below the target and within 2 % of it, by the finest steps that the tiles allow."""
+    picture = np.hstack((photo, photo[:, ::-1], photo[::-1]))  # three tiles
+    for limit in (12_000, 40_000, 150_000):
+        data = codec.compress_to(picture, size=limit)
+        assert 0.98 * limit < len(data) <= limit
+    qualities = {tile.quality for tile in container.read(codec.compress_to(picture, size=40_000)).tiles}
+    assert max(qualities) - min(qualities) <= 1
+
+
+def test_one_tile_takes_the_best_quality_that_fits(codec: Codec, small: Plane) -> None:
+    limit = len(codec.compress(small, 42))
+    assert codec.compress_to(small, size=limit) == codec.compress(small, 42)
+    assert codec.compress_to(small, size=limit - 1) == codec.compress(small, 41)
+    assert codec.compress_to(small, bpp=8 * limit / (70 * 90)) == codec.compress(small, 42)
+
+
+def test_the_smallest_file_of_a_psnr(codec: Codec, small: Plane) -> None:
+    data = codec.compress_to(small, psnr=33.0)
+    quality = container.read(data).header.quality
+    assert psnr(codec.decompress(data, "numpy"), small) >= 33
+    assert psnr(codec.decompress(codec.compress(small, quality - 1), "numpy"), small) < 33
+
+
+def test_targets_that_cannot_be_met(codec: Codec, small: Plane) -> None:
+    with pytest.raises(TargetMissed, match="smallest") as missed:
+        codec.compress_to(small, size=50)
+    assert missed.value.nearest == codec.compress(small, 0)
+    with pytest.raises(TargetMissed, match="dB") as missed:
+        codec.compress_to(small, psnr=90)
+    assert missed.value.nearest == codec.compress(small, 100)
+    assert codec.compress_to(small, size=10**9) == codec.compress(small, 100), "more room than the best needs"
+    with pytest.raises(TargetMissed):
+        codec.compress_to(small, bpp=0)
+    with pytest.raises(ValueError, match="one of"):
+        codec.compress_to(small)
+    with pytest.raises(ValueError, match="one of"):
+        codec.compress_to(small, size=100, bpp=1)
+
+
+def test_command_line_targets(small_image: Image.Image, tmp_path: Path) -> None:
+    source, target = tmp_path / "a.png", tmp_path / "a.aec"
+    small_image.save(source)
+    run = CliRunner().invoke
+    assert run(app, ["compress", str(source), "--target-bytes", "2000"]).exit_code == 0
+    assert target.stat().st_size <= 2000
+    target.unlink()
+    result = run(app, ["compress", str(source), "--target-psnr", "99", "--strict"])
+    assert result.exit_code == 5
+    assert "best file has" in result.stderr
+    assert not target.exists()
+    result = run(app, ["compress", str(source), "--target-bpp", "0.001"])
+    assert result.exit_code == 5
+    assert "target missed: the smallest file has" in result.stderr
+    assert container.read(target.read_bytes()).header.quality == 0
+    assert run(app, ["compress", str(source), "-q", "50", "--target-bpp", "1"]).exit_code == 2
