@@ -64,6 +64,12 @@ def compress(
         float | None, typer.Option(min=0, help="The best file of at most so many bits a pixel.")
     ] = None,
     target_psnr: Annotated[float | None, typer.Option(min=0, help="The smallest file of at least so many dB.")] = None,
+    roi: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Region of interest, x,y,width,height:+20 or mask.png:+20: what to add to the quality there."
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing where a target cannot be met, in place of the nearest file.")
     ] = False,
@@ -74,7 +80,7 @@ def compress(
     recursive: Recursive = False,
 ) -> None:
     """Compress images to .aec files."""
-    from . import files
+    from . import control, files
 
     asked = {"size": target_bytes, "bpp": target_bpp, "psnr": target_psnr}
     target = {name: value for name, value in asked.items() if value is not None}
@@ -83,24 +89,26 @@ def compress(
         raise typer.Exit(2)
     jobs = _plan(images, out, recursive, files.IMAGE_SUFFIXES, ".aec")
     codec = _codec(device, weights)
+    regions = [_usage(control.Region.parse, text) for text in roi or []]
 
     def work(job: "Job") -> str:
         data = files.read(job.source)
         size = len(data)
         picture = files.open_picture(data, codec.max_pixels)
         del data  # large pictures leave no room to spare
+        height, width, _ = picture.pixels.shape
+        offsets = control.offsets(regions, height, width) if regions else None
         missed = None
         try:
             if target:
-                coded = codec.compress_to(picture, **target)
+                coded = codec.compress_to(picture, **target, roi=offsets)
             else:
-                coded = codec.compress(picture, container.DEFAULT_QUALITY if quality is None else quality)
+                coded = codec.compress(picture, container.DEFAULT_QUALITY if quality is None else quality, offsets)
         except errors.TargetMissed as error:
             if strict:
                 raise
             missed, coded = error, error.nearest
         files.write(job.target, coded)
-        height, width, _ = picture.pixels.shape
         bpp = len(coded) * 8 / (width * height)
         line = f"{_size(size)} -> {_size(len(coded))}  {bpp:.3f} bpp{_in_brackets(picture.notes)}"
         if missed:

@@ -3,9 +3,9 @@
 import math
 import operator
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from . import coding, container, control, image, model, registry
 from .coding import Part
 from .container import DEFAULT_QUALITY, Container, Data, Header
+from .control import Offsets
 from .errors import TargetMissed
 from .image import Kind, Picture, Plane
 
@@ -64,7 +65,7 @@ class Codec:
 
     # Encoding
 
-    def compress(self, picture: Any, quality: int = DEFAULT_QUALITY) -> bytes:
+    def compress(self, picture: Any, quality: int = DEFAULT_QUALITY, roi: Offsets | None = None) -> bytes:
         """An .aec file of a picture.
 
         Args:
@@ -72,13 +73,17 @@ class Codec:
                 0..1). C: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha. Alpha is kept losslessly; ICC, EXIF and
                 XMP of PIL images are kept, the EXIF orientation as metadata (the pixels are not turned).
             quality: 0 (smallest) to 100 (best).
+            roi: what to add to the quality at each pixel, ``[H, W]`` integers, for regions of interest. Tiles of 128
+                pixels take the largest number in them.
 
         Raises:
-            TypeError, ValueError: for what is no picture, or a quality out of range.
+            TypeError, ValueError: for what is no picture, a quality out of range, or a roi of another size.
             LimitExceeded: for a side above 65535 or more than ``max_pixels`` pixels.
         """
         prepared, quality = self._prepare(picture), _checked(quality)
-        return self._write(prepared, [quality], coding.symbols(self.model, prepared.pixels, [quality]))
+        if roi is None:
+            return self._encode(prepared, [quality], coding.TILE)
+        return self._encode(prepared, control.by_tile(roi, prepared.pixels.shape, quality), control.ROI_TILE)
 
     def compress_to(
         self,
@@ -87,10 +92,11 @@ class Codec:
         size: float | None = None,
         bpp: float | None = None,
         psnr: float | None = None,
+        roi: Offsets | None = None,
     ) -> bytes:
         """The best file of at most ``size`` bytes or ``bpp`` bits per pixel, or the smallest of at least ``psnr`` dB.
 
-        Files are encoded until neighbouring qualities lie on both sides of the target, about five of them. Where there
+        Files are encoded until neighbouring qualities lie on both sides of the target, about four of them. Where there
         are several tiles, some then get the better quality as far as the size allows.
 
         Args:
@@ -98,6 +104,7 @@ class Codec:
             size: of the whole file, metadata and alpha included.
             bpp: the same over the number of pixels, times 8.
             psnr: of the decoded 8-bit pixels, alpha left aside.
+            roi: as for `compress`.
 
         Raises:
             TargetMissed: where no quality meets the target; it carries the nearest file.
@@ -106,20 +113,22 @@ class Codec:
         if [size, bpp, psnr].count(None) != 2:
             raise ValueError("give one of size, bpp and psnr")
         prepared = self._prepare(picture)
-        made: dict[int, bytes] = {}
-
-        def encode(quality: int) -> bytes:
-            if quality not in made:
-                made[quality] = self.compress(prepared, quality)
-            return made[quality]
-
+        encode = cache(lambda quality: self.compress(prepared, quality, roi))
         if psnr is not None:
-            return self._compress_to_psnr(prepared, psnr, encode)
+
+            def measure(quality: int) -> float:
+                decoded = self._picture(container.read(encode(quality), self.max_pixels))
+                return control.psnr(prepared.pixels, decoded.pixels)
+
+            found = control.crossing(measure, math.nextafter(psnr, -math.inf), control.DECIBELS)
+            if found > control.BEST:
+                raise TargetMissed(f"the best file has {measure(control.BEST):.2f} dB", encode(control.BEST))
+            return encode(found)
+
         height, width, _ = prepared.pixels.shape
         limit = math.floor(size if size is not None else (bpp or 0) * height * width / 8)
-        above = control.crossing(
-            lambda quality: math.log2(len(encode(quality))), math.log2(limit) if limit > 0 else -1.0, control.OCTAVES
-        )
+        goal = math.log2(limit) if limit > 0 else -1.0
+        above = control.crossing(lambda quality: math.log2(len(encode(quality))), goal, control.OCTAVES)
         if above == 0:
             raise TargetMissed(f"the smallest file has {len(encode(0))} bytes", encode(0))
         if above > control.BEST:
@@ -128,31 +137,20 @@ class Codec:
 
     def _fill(self, picture: Picture, fits: bytes, exceeds: bytes, limit: int) -> bytes:
         """Give tiles of the smaller file the quality of the larger one, in raster order, while the file fits."""
-        low, high = (container.read(data).tiles for data in (fits, exceeds))
-        room, qualities = limit - len(fits), [tile.quality for tile in low]
-        for i, (small, large) in enumerate(zip(low, high, strict=True)):
-            more = len(large.words) - len(small.words)
-            if more <= room:
-                room, qualities[i] = room - more, large.quality
-        while any(quality > low[0].quality for quality in qualities):
-            # what a tile needs depends a little on its neighbours' quality
-            data = self._write(picture, qualities, coding.symbols(self.model, picture.pixels, qualities))
+        small, large = (container.read(data, self.max_pixels) for data in (fits, exceeds))
+        room, qualities, raised = limit - len(fits), [tile.quality for tile in small.tiles], []
+        for place, (low, high) in enumerate(zip(small.tiles, large.tiles, strict=True)):
+            more = len(high.words) - len(low.words)
+            if low.quality < high.quality and more <= room:
+                room, qualities[place] = room - more, high.quality
+                raised.append(place)
+        while raised:  # what a tile needs depends a little on its neighbours' quality
+            data = self._encode(picture, qualities, small.header.tile_size)
             if len(data) <= limit:
                 return data
-            last = max(i for i, quality in enumerate(qualities) if quality > low[0].quality)
-            qualities[last] = low[0].quality
+            place = raised.pop()
+            qualities[place] = small.tiles[place].quality
         return fits
-
-    def _compress_to_psnr(self, picture: Picture, goal: float, encode: Callable[[int], bytes]) -> bytes:
-        def measure(quality: int) -> float:
-            decoded = self._picture(container.read(encode(quality))).pixels
-            return control.psnr(picture.pixels, decoded)
-
-        found = control.crossing(measure, math.nextafter(goal, -math.inf), control.DECIBELS)
-        if found > control.BEST:
-            best = encode(control.BEST)
-            raise TargetMissed(f"the best file has {measure(control.BEST):.2f} dB", best)
-        return encode(found)
 
     def compress_many(self, pictures: Iterable[Any], quality: int = DEFAULT_QUALITY) -> Iterator[bytes]:
         """`compress` for each picture in order; one is entropy-coded while the next passes the networks.
@@ -173,7 +171,7 @@ class Codec:
                     while pending:  # what came before the failure is still due
                         yield pending.popleft().result()
                     raise
-                pending.append(pool.submit(self._write, prepared, [quality], tiles))
+                pending.append(pool.submit(self._write, prepared, [quality], coding.TILE, tiles))
                 if len(pending) == IN_FLIGHT:
                     yield pending.popleft().result()
             while pending:
@@ -184,10 +182,16 @@ class Codec:
             return picture
         return image.from_any(picture, self.max_pixels)
 
-    def _write(self, picture: Picture, qualities: list[int], tiles: Iterable[tuple[int, list[Part]]]) -> bytes:
-        """``qualities``: one, or one for each tile; the header states the least."""
+    def _encode(self, picture: Picture, qualities: list[int], tile_size: int) -> bytes:
+        """``qualities``: one, or one for each tile."""
+        tiles = coding.symbols(self.model, picture.pixels, qualities, tile_size)
+        return self._write(picture, qualities, tile_size, tiles)
+
+    def _write(
+        self, picture: Picture, qualities: list[int], tile_size: int, tiles: Iterable[tuple[int, list[Part]]]
+    ) -> bytes:
         height, width, _ = picture.pixels.shape
-        header = Header(self.model.id, width, height, picture.mode, min(qualities), coding.TILE)
+        header = Header(self.model.id, width, height, picture.mode, min(qualities), tile_size)
         alpha = None if picture.alpha is None else image.encode_alpha(picture.alpha)
         each = qualities * (1 if len(qualities) > 1 else header.tile_count)
         coded = {place: coding.code(self.model, parts, each[place]) for place, parts in tiles}

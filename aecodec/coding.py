@@ -26,16 +26,18 @@ TILE_BATCH = 8  # tiles that pass the prior together
 Part = tuple[Symbols, Indices]  # what is coded at once: a tile's hyper-latents, or one context step of it
 
 
-def symbols(m: Model, pixels: Plane, qualities: Sequence[int]) -> Iterator[tuple[int, list[Part]]]:
+def symbols(
+    m: Model, pixels: Plane, qualities: Sequence[int], tile_size: int = TILE
+) -> Iterator[tuple[int, list[Part]]]:
     """All that the networks do in encoding: places and parts of the tiles of pixels ``[H, W, 1 or 3]``.
 
     ``qualities``: one, or one for each tile.
     """
-    return quantise(m, analyse(m, pixels, qualities), qualities)
+    return quantise(m, analyse(m, pixels, qualities, tile_size), qualities, tile_size)
 
 
 @torch.inference_mode()
-def analyse(m: Model, pixels: Plane, qualities: Sequence[int], window: int = WINDOW, tile_size: int = TILE) -> Tensor:
+def analyse(m: Model, pixels: Plane, qualities: Sequence[int], tile_size: int = TILE, window: int = WINDOW) -> Tensor:
     """Latents y ``[h, w, N]`` of pixels ``[H, W, 1 or 3]``, by windows of ``window`` latents a side."""
     height, width = (latent_size(n) for n in pixels.shape[:2])
     quality = _by_latent(m, height, width, tile_size, qualities)

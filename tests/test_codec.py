@@ -79,7 +79,7 @@ def test_windows_do_not_show(codec: Codec, photo: Plane, window: int) -> None:
 @pytest.mark.parametrize("window", [5, 16])
 def test_windows_of_the_analysis(codec: Codec, photo: Plane, window: int) -> None:
     whole = coding.analyse(codec.model, photo[:300, :413], [80])
-    parts = coding.analyse(codec.model, photo[:300, :413], [80], window)
+    parts = coding.analyse(codec.model, photo[:300, :413], [80], window=window)
     torch.testing.assert_close(whole, parts, atol=1e-3, rtol=1e-3)
 
 

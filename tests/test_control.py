@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from aecodec import Codec, TargetMissed, container
 from aecodec.cli import app
-from aecodec.control import BEST, OCTAVES, crossing
+from aecodec.control import BEST, OCTAVES, Region, crossing, offsets
 from aecodec.image import Plane
 
 from .conftest import psnr
@@ -94,3 +94,58 @@ def test_command_line_targets(small_image: Image.Image, tmp_path: Path) -> None:
     assert "target missed: the smallest file has" in result.stderr
     assert container.read(target.read_bytes()).header.quality == 0
     assert run(app, ["compress", str(source), "-q", "50", "--target-bpp", "1"]).exit_code == 2
+
+
+def test_a_region_of_interest(codec: Codec, photo: Plane) -> None:
+    """Its tiles get better, the others stay, and the file costs less than the better quality everywhere."""
+    roi = np.zeros(photo.shape[:2], np.int8)
+    roi[130:250, 260:370] = 40  # within one tile of 128 pixels
+    data = codec.compress(photo, 30, roi)
+    decoded, plain = (codec.decompress(d, "numpy") for d in (data, codec.compress(photo, 30)))
+    inside = slice(128, 256), slice(256, 384)
+    assert psnr(decoded[inside], photo[inside]) > psnr(plain[inside], photo[inside]) + 4
+    assert psnr(decoded[384:], photo[384:]) == pytest.approx(psnr(plain[384:], photo[384:]), abs=0.3)
+    assert len(codec.compress(photo, 30)) < len(data) < len(codec.compress(photo, 70))
+    header = container.read(data).header
+    assert (header.quality, header.tile_size) == (30, 128)
+    with pytest.raises(ValueError, match="roi"):
+        codec.compress(photo, 30, roi[1:])
+    with pytest.raises(ValueError, match="roi"):
+        codec.compress(photo, 30, roi.astype(float))
+
+
+def test_a_region_within_a_size(codec: Codec, photo: Plane) -> None:
+    roi = np.zeros(photo.shape[:2], np.int16)
+    roi[:128] = 300  # beyond what there is: the best
+    data = codec.compress_to(photo, size=60_000, roi=roi)
+    assert 58_000 < len(data) <= 60_000
+    tiles = container.read(data).tiles
+    assert {tile.quality for tile in tiles[:4]} == {100}
+    assert max(tile.quality for tile in tiles[4:]) < 80
+
+
+def test_regions_are_parsed(tmp_path: Path) -> None:
+    mask = Image.new("L", (10, 5))
+    mask.putpixel((9, 4), 255)
+    mask.save(tmp_path / "mask.png")
+    regions = [Region.parse(text) for text in ("0,0,20,10:-5", "2,1,100,2:7", f"{tmp_path / 'mask.png'}:+20")]
+    plane = offsets(regions, 10, 20)
+    assert plane[0, 0] == -5
+    assert (plane[1:3, 2:] == 7).all()
+    assert (plane[8:, 18:] == 20).all()
+    assert (plane == 20).sum() == 4
+    for text in ("", "1,2,3:+5", "1,2,3,4", "1,2,3,4:", "a.png:much", "1,2,3,4:+5000"):
+        with pytest.raises((ValueError, OSError)):
+            offsets([Region.parse(text)], 10, 10)
+    with pytest.raises(ValueError, match="outside"):
+        offsets([Region.parse("20,0,5,5:+3")], 10, 20)
+
+
+def test_command_line_regions(small_image: Image.Image, tmp_path: Path) -> None:
+    source, target = tmp_path / "a.png", tmp_path / "a.aec"
+    small_image.save(source)
+    run = CliRunner().invoke
+    assert run(app, ["compress", str(source), "-q", "20", "--roi", "0,0,9,9:+30"]).exit_code == 0
+    assert [tile.quality for tile in container.read(target.read_bytes()).tiles] == [50]
+    assert run(app, ["compress", str(source), "--roi", "nonsense", "--overwrite"]).exit_code == 2
+    assert run(app, ["compress", str(source), "--roi", "900,0,9,9:+30", "--overwrite"]).exit_code == 1
