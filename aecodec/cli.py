@@ -70,6 +70,9 @@ def compress(
             help="Region of interest, x,y,width,height:+20 or mask.png:+20: what to add to the quality there."
         ),
     ] = None,
+    effort: Annotated[
+        int, typer.Option(min=0, max=9, help="Time to spend on a smaller file: 0 none, 9 hundreds of times as much.")
+    ] = 0,
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing where a target cannot be met, in place of the nearest file.")
     ] = False,
@@ -101,9 +104,10 @@ def compress(
         missed = None
         try:
             if target:
-                coded = codec.compress_to(picture, **target, roi=offsets)
+                coded = codec.compress_to(picture, **target, roi=offsets, effort=effort)
             else:
-                coded = codec.compress(picture, container.DEFAULT_QUALITY if quality is None else quality, offsets)
+                chosen = container.DEFAULT_QUALITY if quality is None else quality
+                coded = codec.compress(picture, chosen, offsets, effort)
         except errors.TargetMissed as error:
             if strict:
                 raise

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 from torch import Tensor
 
-from . import coding, container, control, image, model, registry
+from . import coding, container, control, image, model, registry, search
 from .coding import Part
 from .container import DEFAULT_QUALITY, Container, Data, Header
 from .control import Offsets
@@ -65,7 +65,9 @@ class Codec:
 
     # Encoding
 
-    def compress(self, picture: Any, quality: int = DEFAULT_QUALITY, roi: Offsets | None = None) -> bytes:
+    def compress(
+        self, picture: Any, quality: int = DEFAULT_QUALITY, roi: Offsets | None = None, effort: int = 0
+    ) -> bytes:
         """An .aec file of a picture.
 
         Args:
@@ -75,15 +77,16 @@ class Codec:
             quality: 0 (smallest) to 100 (best).
             roi: what to add to the quality at each pixel, ``[H, W]`` integers, for regions of interest. Tiles of 128
                 pixels take the largest number in them.
+            effort: 0 (plain rounding) to 9 (hundreds of steps of a search for better symbols, which decode as fast).
 
         Raises:
-            TypeError, ValueError: for what is no picture, a quality out of range, or a roi of another size.
+            TypeError, ValueError: for what is no picture, a quality or effort out of range, or a roi of another size.
             LimitExceeded: for a side above 65535 or more than ``max_pixels`` pixels.
         """
-        prepared, quality = self._prepare(picture), _checked(quality)
+        prepared, quality, effort = self._prepare(picture), _checked(quality), _checked_effort(effort)
         if roi is None:
-            return self._encode(prepared, [quality], coding.TILE)
-        return self._encode(prepared, control.by_tile(roi, prepared.pixels.shape, quality), control.ROI_TILE)
+            return self._encode(prepared, [quality], coding.TILE, effort)
+        return self._encode(prepared, control.by_tile(roi, prepared.pixels.shape, quality), control.ROI_TILE, effort)
 
     def compress_to(
         self,
@@ -93,6 +96,7 @@ class Codec:
         bpp: float | None = None,
         psnr: float | None = None,
         roi: Offsets | None = None,
+        effort: int = 0,
     ) -> bytes:
         """The best file of at most ``size`` bytes or ``bpp`` bits per pixel, or the smallest of at least ``psnr`` dB.
 
@@ -105,6 +109,7 @@ class Codec:
             bpp: the same over the number of pixels, times 8.
             psnr: of the decoded 8-bit pixels, alpha left aside.
             roi: as for `compress`.
+            effort: as for `compress`, spent on every file that is tried.
 
         Raises:
             TargetMissed: where no quality meets the target; it carries the nearest file.
@@ -113,7 +118,7 @@ class Codec:
         if [size, bpp, psnr].count(None) != 2:
             raise ValueError("give one of size, bpp and psnr")
         prepared = self._prepare(picture)
-        encode = cache(lambda quality: self.compress(prepared, quality, roi))
+        encode = cache(lambda quality: self.compress(prepared, quality, roi, effort))
         if psnr is not None:
 
             def measure(quality: int) -> float:
@@ -133,9 +138,9 @@ class Codec:
             raise TargetMissed(f"the smallest file has {len(encode(0))} bytes", encode(0))
         if above > control.BEST:
             return encode(control.BEST)
-        return self._fill(prepared, encode(above - 1), encode(above), limit)
+        return self._fill(prepared, encode(above - 1), encode(above), limit, effort)
 
-    def _fill(self, picture: Picture, fits: bytes, exceeds: bytes, limit: int) -> bytes:
+    def _fill(self, picture: Picture, fits: bytes, exceeds: bytes, limit: int, effort: int) -> bytes:
         """Give tiles of the smaller file the quality of the larger one, in raster order, while the file fits."""
         small, large = (container.read(data, self.max_pixels) for data in (fits, exceeds))
         room, qualities, raised = limit - len(fits), [tile.quality for tile in small.tiles], []
@@ -145,7 +150,7 @@ class Codec:
                 room, qualities[place] = room - more, high.quality
                 raised.append(place)
         while raised:  # what a tile needs depends a little on its neighbours' quality
-            data = self._encode(picture, qualities, small.header.tile_size)
+            data = self._encode(picture, qualities, small.header.tile_size, effort)
             if len(data) <= limit:
                 return data
             place = raised.pop()
@@ -182,9 +187,12 @@ class Codec:
             return picture
         return image.from_any(picture, self.max_pixels)
 
-    def _encode(self, picture: Picture, qualities: list[int], tile_size: int) -> bytes:
+    def _encode(self, picture: Picture, qualities: list[int], tile_size: int, effort: int) -> bytes:
         """``qualities``: one, or one for each tile."""
-        tiles = coding.symbols(self.model, picture.pixels, qualities, tile_size)
+        if effort:
+            tiles = search.symbols(self.model, picture.pixels, qualities, tile_size, effort)
+        else:
+            tiles = coding.symbols(self.model, picture.pixels, qualities, tile_size)
         return self._write(picture, qualities, tile_size, tiles)
 
     def _write(
@@ -251,6 +259,13 @@ def _checked(quality: int) -> int:
     if not 0 <= quality <= 100:
         raise ValueError(f"quality {quality}: expected 0 to 100")
     return quality
+
+
+def _checked_effort(effort: int) -> int:
+    effort = operator.index(effort)
+    if not 0 <= effort <= len(search.ITERATIONS):
+        raise ValueError(f"effort {effort}: expected 0 to {len(search.ITERATIONS)}")
+    return effort
 
 
 @lru_cache(maxsize=4)

@@ -40,7 +40,7 @@ def symbols(
 def analyse(m: Model, pixels: Plane, qualities: Sequence[int], tile_size: int = TILE, window: int = WINDOW) -> Tensor:
     """Latents y ``[h, w, N]`` of pixels ``[H, W, 1 or 3]``, by windows of ``window`` latents a side."""
     height, width = (latent_size(n) for n in pixels.shape[:2])
-    quality = _by_latent(m, height, width, tile_size, qualities)
+    quality = by_latent(m, height, width, tile_size, qualities)
     y = torch.empty(height, width, m.design.latents, dtype=torch.float32, device=m.device)
     for core, outer in windows(height, width, m.analysis.halo, window):
         part = outer.scaled(LATENT)
@@ -48,8 +48,8 @@ def analyse(m: Model, pixels: Plane, qualities: Sequence[int], tile_size: int = 
         # the last row and column are repeated up to a whole number of latents
         x = np.pad(x, ((0, part.height - x.shape[0]), (0, part.width - x.shape[1]), (0, 0)), "edge")
         tensor = torch.from_numpy(x).to(m.device)[None].float() / 255
-        rate = _rate(m.analysis_rate, quality[outer.rows, outer.columns])
-        latents = m.analysis(tensor.expand(-1, -1, -1, 3), rate)
+        factors = factors_of(m.analysis_rate, quality[outer.rows, outer.columns])
+        latents = m.analysis(tensor.expand(-1, -1, -1, 3), factors)
         inner = core.within(outer)
         y[core.rows, core.columns] = latents[0, inner.rows, inner.columns]
     return y
@@ -64,16 +64,28 @@ def quantise(m: Model, y: Tensor, qualities: Sequence[int], tile_size: int = TIL
     boxes = grid(y.shape[0], y.shape[1], tile_size // LATENT)
     each = list(qualities) * (1 if len(qualities) > 1 else len(boxes))
     for batch in _batches(boxes, each):
-        found = _quantise_batch(m, torch.stack([y[boxes[i].rows, boxes[i].columns] for i in batch]), each[batch[0]])
+        tiles, quality = torch.stack([y[boxes[i].rows, boxes[i].columns] for i in batch]), each[batch[0]]
+        found, _ = quantise_batch(m, tiles, hyper_latents(m, tiles, quality), quality)
         for row, i in enumerate(batch):
             yield i, [(part[row], indices[row]) for part, indices in found]
 
 
-def _quantise_batch(m: Model, y: Tensor, quality: int) -> list[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]]:
-    """Symbols and indices ``[B, n]`` of z and of each step, for tiles ``[B, h, w, N]`` of one shape."""
+def hyper_latents(m: Model, y: Tensor, quality: int) -> Tensor:
+    """Z ``[B, ceil(h/4), ceil(w/4), Nz]`` of tiles ``[B, h, w, N]``, not yet rounded, in units of their symbols."""
+    padded = F.pad(y, (0, 0, 0, -y.shape[2] % 4, 0, -y.shape[1] % 4))
+    return m.hyper_analysis(padded) * m.hyper_gain[quality]  # type: ignore[no-any-return]
+
+
+@torch.inference_mode()
+def quantise_batch(
+    m: Model, y: Tensor, z: Tensor, quality: int
+) -> tuple[list[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]], Tensor]:
+    """Symbols and indices ``[B, n]`` of z and of each step, for tiles ``[B, h, w, N]`` of one shape, and ŷ.
+
+    ŷ is in units of 2^-8, as in `decode`.
+    """
     batch, height, width, _ = y.shape
-    padded = F.pad(y, (0, 0, 0, -width % 4, 0, -height % 4))
-    z = (m.hyper_analysis(padded) * m.hyper_gain[quality]).round().clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
+    z = z.round().clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
     z[..., torch.from_numpy(m.hyper_index[quality] == 0).to(z.device)] = 0
     found = [(_integers(z).reshape(batch, -1), np.tile(m.hyper_index[quality], (batch, z.shape[1] * z.shape[2])))]
     # what is quantised, in the units of the prior's means
@@ -85,8 +97,8 @@ def _quantise_batch(m: Model, y: Tensor, quality: int) -> list[tuple[npt.NDArray
         found.append((_integers(chosen), index.byte().cpu().numpy()))
         return chosen
 
-    m.prior.decode(z.double(), torch.full((batch,), quality, device=m.device), height, width, answer)
-    return found
+    latents = m.prior.decode(z.double(), torch.full((batch,), quality, device=m.device), height, width, answer)
+    return found, latents
 
 
 def code(m: Model, parts: Sequence[Part], quality: int) -> Tile:
@@ -142,12 +154,12 @@ def _decode_batch(m: Model, tiles: Sequence[Tile], box: Box) -> Tensor:
 def synthesise(m: Model, latents: Tensor, header: Header, tiles: Sequence[Tile], window: int = WINDOW) -> Plane:
     """Pixels ``[H, W, 1 or 3]`` of latents ``[h, w, N]`` in units of 2^-8, by windows of ``window`` latents a side."""
     height, width, _ = latents.shape
-    quality = _by_latent(m, height, width, header.tile_size, [tile.quality for tile in tiles])
+    quality = by_latent(m, height, width, header.tile_size, [tile.quality for tile in tiles])
     gray = header.mode.startswith("L")
     pixels = np.empty((header.height, header.width, 1 if gray else 3), np.uint8)
     for core, outer in windows(height, width, m.synthesis.halo, window):
-        rate = _rate(m.synthesis_rate, quality[outer.rows, outer.columns])
-        x = m.synthesis(latents[None, outer.rows, outer.columns] * 0.5**ACTIVATION_BITS, rate)[0]
+        factors = factors_of(m.synthesis_rate, quality[outer.rows, outer.columns])
+        x = m.synthesis(latents[None, outer.rows, outer.columns] * 0.5**ACTIVATION_BITS, factors)[0]
         inner, place = core.within(outer).scaled(LATENT), core.scaled(LATENT)
         x = x[inner.rows, inner.columns]
         if gray:
@@ -158,7 +170,7 @@ def synthesise(m: Model, latents: Tensor, header: Header, tiles: Sequence[Tile],
     return pixels
 
 
-def _by_latent(m: Model, height: int, width: int, tile_size: int, qualities: Sequence[int]) -> Tensor:
+def by_latent(m: Model, height: int, width: int, tile_size: int, qualities: Sequence[int]) -> Tensor:
     """The quality of every latent, ``[height, width]``."""
     plane = torch.full((height, width), qualities[0], device=m.device)
     if len(qualities) > 1:
@@ -167,7 +179,7 @@ def _by_latent(m: Model, height: int, width: int, tile_size: int, qualities: Seq
     return plane
 
 
-def _rate(table: Tensor, quality: Tensor) -> Tensor:
+def factors_of(table: Tensor, quality: Tensor) -> Tensor:
     """What multiplies a transform's features: ``[C]``, or ``[2h, 2w, C]`` where the quality ``[h, w]`` varies."""
     if quality.min() == quality.max():
         return table[quality[0, 0]]

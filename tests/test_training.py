@@ -18,12 +18,13 @@ from torch.multiprocessing.spawn import spawn
 from aecodec import Codec, files, registry
 from aecodec.image import Plane
 from aecodec.layers import shuffle, unshuffle
+from aecodec.rate import gaussian_bits, lagrangian
 from aecodec.training import card, loop
 from aecodec.training.curve import draw, read_log
 from aecodec.training.data import Patches, drawing, find_images
 from aecodec.training.export import freeze, gaussian, integer_frequencies, load_network, read_checkpoint, thaw
 from aecodec.training.measure import measure
-from aecodec.training.network import Network, gaussian_bits, lagrangian
+from aecodec.training.network import Network
 from aecodec.training.objective import OBJECTIVES, objective
 from aecodec.training.soap import BASIS_STEPS, Soap
 from aecodec.transforms import Analysis, Design, Synthesis, initialise_with_pca

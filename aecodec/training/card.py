@@ -7,10 +7,11 @@ from typing import Any
 
 from ..codec import Codec
 from ..files import write
+from ..rate import LAMBDA_MAX, LAMBDA_MIN
 from .data import check_apart, find_images
 from .export import export, load_network
 from .measure import LEAST_SIDE, fitted_tables_cost, fixed_point_cost, measure
-from .network import LAMBDA_MAX, LAMBDA_MIN, Network
+from .network import Network
 from .objective import MS_SSIM_SCALE
 
 OBJECTIVES = {

@@ -20,11 +20,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .. import registry
 from ..files import write
+from ..rate import LAMBDA_MAX, LAMBDA_MIN
 from ..transforms import Design, initialise_with_pca
 from .data import Patches, check_apart, find_images, loader
 from .export import draft, read_checkpoint, thaw
 from .measure import LEAST_SIDE, jpeg_curve, measure
-from .network import LAMBDA_MAX, LAMBDA_MIN, Network, fast_bfloat16
+from .network import Network, fast_bfloat16
 from .objective import OBJECTIVES, objective
 from .soap import Soap
 

@@ -17,10 +17,11 @@ from ..codec import Codec
 from ..control import psnr
 from ..image import Plane
 from ..prior import SCALE_MIN_LOG2
+from ..rate import gaussian_bits, lagrangian
 from .bd import Curve, NoOverlap, bd_rate
 from .data import read_rgb
 from .export import draft
-from .network import Network, gaussian_bits, lagrangian
+from .network import Network
 from .objective import MS_SSIM_SCALE
 
 POINTS = (0, 25, 50, 75, 100)

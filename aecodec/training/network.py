@@ -1,25 +1,17 @@
 """The model as it is trained: float transforms, a float twin of the exact prior, and the tables over quality."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .. import rate
 from ..layers import Block, Depthwise, activate
-from ..prior import GROUP, SCALE_MIN_LOG2, SCALES, STEPS, WEIGHT_BITS, Structure
+from ..prior import STEPS, WEIGHT_BITS, Structure
+from ..rate import LAMBDA_MAX, LAMBDA_MIN, gaussian_bits
 from ..transforms import Analysis, Design, HyperAnalysis, Synthesis
 
-LAMBDA_MIN, LAMBDA_MAX = 0.0005, 0.7
-SCALE_MAX_LOG2 = SCALE_MIN_LOG2 + (SCALES - 1) / 8
-LIKELIHOOD_FLOOR = 1e-9
 KNOTS = 8
-ORDER = torch.tensor([4 * p + GROUP[s][p] for s in range(STEPS) for p in range(4)])  # what is coded when
-
-
-def lagrangian(t: Tensor) -> Tensor:
-    """λ of the loss bpp + λ·255²·MSE for t = quality / 100."""
-    return LAMBDA_MIN * (LAMBDA_MAX / LAMBDA_MIN) ** t
 
 
 class Knots(nn.Module):
@@ -36,34 +28,6 @@ class Knots(nn.Module):
         low = x.floor().clamp(0, len(self.values) - 2).long()
         part = (x - low)[:, None]
         return torch.lerp(self.values[low], self.values[low + 1], part)[:, None, None]
-
-
-class _Bounded(torch.autograd.Function):
-    """``x.clamp(low, high)`` whose gradient still passes where it would move x back inside."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.low, ctx.high = low, high
-        return x.clamp(low, high)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (x,), (grad,) = ctx.saved_tensors, grads
-        outwards = (x < ctx.low) & (grad > 0) | (x > ctx.high) & (grad < 0)
-        return grad.masked_fill(outwards, 0), None, None
-
-
-def _bounded(x: Tensor, low: float, high: float = math.inf) -> Tensor:
-    return _Bounded.apply(x, low, high)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def gaussian_bits(x: Tensor, log2_scale: Tensor) -> Tensor:
-    """Bits of a zero-mean Gaussian, integrated over ``x ± 1/2``, elementwise."""
-    scale = torch.exp2(_bounded(log2_scale, SCALE_MIN_LOG2, SCALE_MAX_LOG2)) * math.sqrt(2)
-    x = x.abs()
-    mass = 0.5 * (torch.erfc((x - 0.5) / scale) - torch.erfc((x + 0.5) / scale))
-    return -torch.log2(_bounded(mass, LIKELIHOOD_FLOOR))
 
 
 def round_through(x: Tensor) -> Tensor:
@@ -165,36 +129,9 @@ class Network(nn.Module):
         z_bits = gaussian_bits(perturb(z), self.hyper_scale(t)).sum((1, 2, 3))
         features = self.prior.features(round_through(z) / hyper_gain, t, y.shape[1], y.shape[2])
 
-        # one operation for all four cell positions of a step: small ones cost more time in training than their sums
-        gain = _by_step(torch.exp(self.gain(t)).expand(-1, 2, 2, -1))
-        offset = _by_step(self.scale_offset(t).expand(-1, 2, 2, -1))
-        target = _by_step(y) * gain  # [STEPS, 4, B, h/2, w/2, N/4]
-        n = self.design.latents // 4
-        values = list(torch.zeros_like(target))  # ŷ so far, in the latents' own scale
-        residuals, log_scales = [], []
-        for s in range(STEPS):
-            raw = torch.stack(self.prior.step(s, features, _in_place(values)))  # [4, B, h/2, w/2, N/2]
-            mean = raw[..., :n] * gain[s]
-            residuals.append(target[s] - mean)
-            log_scales.append(raw[..., n:] + offset[s])
-            values[s] = (round_through(residuals[s]) + mean) / gain[s]
-        y_bits = gaussian_bits(perturb(torch.stack(residuals)), torch.stack(log_scales)).sum((0, 1, 3, 4, 5))
-        return _in_place(values), y_bits, z_bits
-
-
-def _by_step(x: Tensor) -> Tensor:
-    """``[B, h, w, N]`` -> ``[STEPS, 4, B, h/2, w/2, N/4]``: what each context step codes at each cell position."""
-    b, h, w, n = x.shape
-    x = x.reshape(b, h // 2, 2, w // 2, 2, 4, n // 4).permute(2, 4, 5, 0, 1, 3, 6)  # [2, 2, group, B, h/2, w/2, N/4]
-    x = x.flatten(0, 2).index_select(0, ORDER.to(x.device))
-    return x.reshape(STEPS, 4, *x.shape[1:])
-
-
-def _in_place(parts: list[Tensor]) -> Tensor:
-    """The inverse of `_by_step`."""
-    x = torch.cat(parts).index_select(0, ORDER.argsort().to(parts[0].device))
-    x = x.reshape(2, 2, 4, *x.shape[1:]).permute(3, 4, 0, 5, 1, 2, 6)  # [B, h/2, 2, w/2, 2, group, N/4]
-    return x.flatten(5, 6).flatten(3, 4).flatten(1, 2)
+        gain, offset = torch.exp(self.gain(t)), self.scale_offset(t)
+        latents, y_bits = rate.code(self.prior, features, y, gain, offset, lambda r: (perturb(r), round_through(r)))
+        return latents, y_bits, z_bits
 
 
 def fast_bfloat16(device: torch.device) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pytorch_msssim import ms_ssim as similarity
 from torch import Tensor
 
-from .network import lagrangian
+from ..rate import lagrangian
 
 # λ for 1 - MS-SSIM over λ for 255²·MSE at the same rate, as CompressAI's published models pair them
 MS_SSIM_SCALE = 1280.0

@@ -1,0 +1,143 @@
+"""The rate of latents in float, with gradients: what training and the encoder's search minimise."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .layers import activate
+from .prior import (
+    ACTIVATION_BITS,
+    GROUP,
+    SCALE_MIN_LOG2,
+    SCALES,
+    STEPS,
+    TABLE_BITS,
+    WEIGHT_BITS,
+    Structure,
+)
+
+LAMBDA_MIN, LAMBDA_MAX = 0.0005, 0.7
+SCALE_MAX_LOG2 = SCALE_MIN_LOG2 + (SCALES - 1) / 8
+LIKELIHOOD_FLOOR = 1e-9
+ORDER = torch.tensor([4 * p + GROUP[s][p] for s in range(STEPS) for p in range(4)])  # what is coded when
+
+
+def lagrangian(t: Tensor) -> Tensor:
+    """λ of the loss bpp + λ·255²·MSE for t = quality / 100."""
+    return LAMBDA_MIN * (LAMBDA_MAX / LAMBDA_MIN) ** t
+
+
+class _Bounded(torch.autograd.Function):
+    """``x.clamp(low, high)`` whose gradient still passes where it would move x back inside."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.low, ctx.high = low, high
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (x,), (grad,) = ctx.saved_tensors, grads
+        outwards = (x < ctx.low) & (grad > 0) | (x > ctx.high) & (grad < 0)
+        return grad.masked_fill(outwards, 0), None, None
+
+
+def _bounded(x: Tensor, low: float, high: float = math.inf) -> Tensor:
+    return _Bounded.apply(x, low, high)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def gaussian_bits(x: Tensor, log2_scale: Tensor) -> Tensor:
+    """Bits of a zero-mean Gaussian, integrated over ``x ± 1/2``, elementwise."""
+    scale = torch.exp2(_bounded(log2_scale, SCALE_MIN_LOG2, SCALE_MAX_LOG2)) * math.sqrt(2)
+    x = x.abs()
+    mass = 0.5 * (torch.erfc((x - 0.5) / scale) - torch.erfc((x + 0.5) / scale))
+    return -torch.log2(_bounded(mass, LIKELIHOOD_FLOOR))
+
+
+def code(
+    prior: Structure,
+    features: Tensor,
+    y: Tensor,
+    gain: Tensor,
+    offset: Tensor,
+    quantise: Callable[[Tensor], tuple[Tensor, Tensor]],
+) -> tuple[Tensor, Tensor]:
+    """Latents y ``[B, h, w, N]``, h and w even -> ŷ and the bits of y, ``[B]``.
+
+    ``gain``, ``offset`` (to the prior's log2 of scales): ``[B, 1, 1, N]``. ``quantise`` turns what is left of y after
+    its mean into what the rate is measured on and what context and synthesis see.
+    """
+    # one operation for all four cell positions of a step: small ones cost more time than their sums
+    gain, offset = (_by_step(table.expand(-1, 2, 2, -1)) for table in (gain, offset))
+    target = _by_step(y) * gain  # [STEPS, 4, B, h/2, w/2, N/4]
+    n = y.shape[-1] // 4
+    values = list(torch.zeros_like(target))  # ŷ so far, in the latents' own scale
+    symbols, log_scales = [], []
+    for s in range(STEPS):
+        raw = torch.stack(prior.step(s, features, _in_place(values)))  # [4, B, h/2, w/2, N/2]
+        mean = raw[..., :n] * gain[s]
+        symbol, seen = quantise(target[s] - mean)
+        symbols.append(symbol)
+        log_scales.append(raw[..., n:] + offset[s])
+        values[s] = (seen + mean) / gain[s]
+    bits = gaussian_bits(torch.stack(symbols), torch.stack(log_scales))
+    return _in_place(values), bits.sum((0, 1, 3, 4, 5))
+
+
+def _by_step(x: Tensor) -> Tensor:
+    """``[B, h, w, N]`` -> ``[STEPS, 4, B, h/2, w/2, N/4]``: what each context step codes at each cell position."""
+    b, h, w, n = x.shape
+    x = x.reshape(b, h // 2, 2, w // 2, 2, 4, n // 4).permute(2, 4, 5, 0, 1, 3, 6)  # [2, 2, group, B, h/2, w/2, N/4]
+    x = x.flatten(0, 2).index_select(0, ORDER.to(x.device))
+    return x.reshape(STEPS, 4, *x.shape[1:])
+
+
+def _in_place(parts: list[Tensor]) -> Tensor:
+    """The inverse of `_by_step`."""
+    x = torch.cat(parts).index_select(0, ORDER.argsort().to(parts[0].device))
+    x = x.reshape(2, 2, 4, *x.shape[1:]).permute(3, 4, 0, 5, 1, 2, 6)  # [B, h/2, 2, w/2, 2, group, N/4]
+    return x.flatten(5, 6).flatten(3, 4).flatten(1, 2)
+
+
+class FloatPrior(Structure):
+    """The weights of an exact prior in float32, which has gradients and is nearly the same.
+
+    ``tensors``: as `ExactPrior` holds them, integers in float64.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]):
+        self.tensors = {}
+        for name, value in tensors.items():
+            bits = TABLE_BITS
+            if name.endswith(".weight"):
+                bits = WEIGHT_BITS
+            elif name.endswith(".bias"):
+                bits = WEIGHT_BITS + ACTIVATION_BITS
+            elif name == "scale_offset":
+                bits = ACTIVATION_BITS
+            self.tensors[name] = (value * 0.5**bits).float()
+
+    def pointwise(self, name: str, x: Tensor) -> Tensor:
+        return F.linear(x, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])
+
+    def depthwise(self, name: str, x: Tensor) -> Tensor:
+        weight = self.tensors[f"{name}.weight"][:, None]
+        x = F.conv2d(x.permute(0, 3, 1, 2), weight, self.tensors[f"{name}.bias"], padding=1, groups=len(weight))
+        return x.permute(0, 2, 3, 1)
+
+    def activate(self, x: Tensor) -> Tensor:
+        return activate(x)
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+    def scale(self, name: str, x: Tensor, quality: int) -> Tensor:
+        return x * self.tensors[name][quality]
+
+    def concatenate(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.cat((x, y), -1)
