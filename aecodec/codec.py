@@ -273,7 +273,7 @@ def _shared(device: Device) -> Codec:
     return Codec(device)
 
 
-def compress(picture: Any, quality: int = DEFAULT_QUALITY, device: Device = "auto") -> bytes:
+def compress(picture: Any, quality: int = DEFAULT_QUALITY, device: Device = "auto", effort: int = 0) -> bytes:
     """`Codec.compress` with a shared codec of the default weights.
 
     >>> import aecodec
@@ -282,7 +282,7 @@ def compress(picture: Any, quality: int = DEFAULT_QUALITY, device: Device = "aut
     >>> aecodec.decompress(data).size
     (64, 48)
     """
-    return _shared(device).compress(picture, quality)
+    return _shared(device).compress(picture, quality, effort=effort)
 
 
 @overload
