@@ -30,7 +30,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; files do not depend on it.")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; what files decode to does not depend on it.")
+]
 Out = Annotated[str | None, typer.Option("-o", "--out", help="File or folder to write, or - for standard output.")]
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="A weights file of your own, to use instead of the installed one.")
@@ -59,11 +61,15 @@ def compress(
             "-q", "--quality", min=0, max=100, help=f"0 smallest, 100 best; {container.DEFAULT_QUALITY} unless told."
         ),
     ] = None,
-    target_bytes: Annotated[int | None, typer.Option(min=1, help="The best file of at most so many bytes.")] = None,
-    target_bpp: Annotated[
-        float | None, typer.Option(min=0, help="The best file of at most so many bits a pixel.")
+    target_bytes: Annotated[
+        int | None, typer.Option(min=1, max=10**11, help="The best file of at most so many bytes.")
     ] = None,
-    target_psnr: Annotated[float | None, typer.Option(min=0, help="The smallest file of at least so many dB.")] = None,
+    target_bpp: Annotated[
+        float | None, typer.Option(min=0, max=1e3, help="The best file of at most so many bits a pixel.")
+    ] = None,
+    target_psnr: Annotated[
+        float | None, typer.Option(min=0, max=1e3, help="The smallest file of at least so many dB.")
+    ] = None,
     roi: Annotated[
         list[str] | None,
         typer.Option(
@@ -87,7 +93,7 @@ def compress(
 
     asked = {"size": target_bytes, "bpp": target_bpp, "psnr": target_psnr}
     target = {name: value for name, value in asked.items() if value is not None}
-    if len(target) + (quality is not None) > 1:
+    if len(target) + (quality is not None) > 1 or (strict and not target):
         print("aecodec: give one of --quality, --target-bytes, --target-bpp, --target-psnr", file=sys.stderr)
         raise typer.Exit(2)
     jobs = _plan(images, out, recursive, files.IMAGE_SUFFIXES, ".aec")

@@ -33,7 +33,7 @@ class Codec:
     Safe to share between threads; pickles as its arguments.
 
     Args:
-        device: ``"auto"`` takes a GPU if there is one, else the CPU. Files do not depend on it.
+        device: ``"auto"`` takes a GPU if there is one, else the CPU. What files decode to does not depend on it.
         weights: what to compress with: the name of installed weights, or the `Path` of a weights file. Files of these
             and of all installed weights can be decompressed.
         max_pixels: pictures with more pixels are refused with `LimitExceeded`, before any work is done.
@@ -101,7 +101,8 @@ class Codec:
         """The best file of at most ``size`` bytes or ``bpp`` bits per pixel, or the smallest of at least ``psnr`` dB.
 
         Files are encoded until neighbouring qualities lie on both sides of the target, about four of them. Where there
-        are several tiles, some then get the better quality as far as the size allows.
+        are several tiles, some then get the better quality as far as the size allows. With ``roi``, it is the quality
+        that its numbers are added to that is searched for, from 0 to 100.
 
         Args:
             picture: as for `compress`.
@@ -117,6 +118,9 @@ class Codec:
         """
         if [size, bpp, psnr].count(None) != 2:
             raise ValueError("give one of size, bpp and psnr")
+        target = next(value for value in (size, bpp, psnr) if value is not None)
+        if not abs(target) < 1e12:
+            raise ValueError(f"target {target}: expected a number that a file can have")
         prepared = self._prepare(picture)
         encode = cache(lambda quality: self.compress(prepared, quality, roi, effort))
         if psnr is not None:
@@ -131,7 +135,7 @@ class Codec:
             return encode(found)
 
         height, width, _ = prepared.pixels.shape
-        limit = math.floor(size if size is not None else (bpp or 0) * height * width / 8)
+        limit = math.floor(target if size is not None else target * height * width / 8)
         goal = math.log2(limit) if limit > 0 else -1.0
         above = control.crossing(lambda quality: math.log2(len(encode(quality))), goal, control.OCTAVES)
         if above == 0:
@@ -149,12 +153,15 @@ class Codec:
             if low.quality < high.quality and more <= room:
                 room, qualities[place] = room - more, high.quality
                 raised.append(place)
+        drop = 1
         while raised:  # what a tile needs depends a little on its neighbours' quality
             data = self._encode(picture, qualities, small.header.tile_size, effort)
             if len(data) <= limit:
                 return data
-            place = raised.pop()
-            qualities[place] = small.tiles[place].quality
+            for place in raised[-drop:]:
+                qualities[place] = small.tiles[place].quality
+            del raised[-drop:]
+            drop *= 2
         return fits
 
     def compress_many(self, pictures: Iterable[Any], quality: int = DEFAULT_QUALITY) -> Iterator[bytes]:

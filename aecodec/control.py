@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ def crossing(measure: Callable[[int], float], goal: float, slope: float) -> int:
 
 def by_tile(offsets: Offsets, shape: tuple[int, ...], quality: int) -> list[int]:
     """The quality of each tile of `ROI_TILE` pixels: ``quality`` and the largest offset in the tile, in 0..100."""
+    offsets = np.asarray(offsets)
     if offsets.shape != shape[:2] or not np.issubdtype(offsets.dtype, np.integer):
         raise ValueError(f"roi of shape {offsets.shape} and type {offsets.dtype}: expected integers {shape[:2]}")
     tiles = (int(offsets[box.rows, box.columns].max()) for box in grid(shape[0], shape[1], ROI_TILE))
@@ -65,7 +67,7 @@ def by_tile(offsets: Offsets, shape: tuple[int, ...], quality: int) -> list[int]
 
 @dataclass(frozen=True)
 class Region:
-    """Where the quality differs: in a box of pixels, or where a mask image is not black."""
+    """Where the quality differs: in a box of pixels, or where a mask image is neither black nor transparent."""
 
     place: Box | Path
     offset: int
@@ -77,13 +79,13 @@ class Region:
         >>> Region.parse("10,20,300,200:-15")
         Region(place=Box(top=20, left=10, height=200, width=300), offset=-15)
         """
-        place, colon, offset = text.rpartition(":")
-        if not colon or not re.fullmatch(r"[+-]?[0-9]{1,3}", offset):
+        place, _, offset = text.rpartition(":")
+        numbers = re.fullmatch(r"([0-9]{1,5}),([0-9]{1,5}),([0-9]{1,5}),([0-9]{1,5})", place)
+        left, top, width, height = map(int, numbers.groups()) if numbers else (0, 0, 1, 1)
+        named = re.search(r"[^-+0-9., ]", place)
+        if not re.fullmatch(r"[+-]?[0-9]{1,3}", offset) or not width or not height or not (numbers or named):
             raise ValueError(f"region {text}: expected x,y,width,height:+20 or mask.png:+20")
-        if not re.fullmatch(r"[0-9]+(,[0-9]+){3}", place):
-            return cls(Path(place), int(offset))
-        left, top, width, height = map(int, place.split(","))
-        return cls(Box(top, left, height, width), int(offset))
+        return cls(Box(top, left, height, width) if numbers else Path(place), int(offset))
 
 
 def offsets(regions: Sequence[Region], height: int, width: int) -> Offsets:
@@ -94,13 +96,28 @@ def offsets(regions: Sequence[Region], height: int, width: int) -> Offsets:
     plane = np.zeros((height, width), np.int16)
     for region in regions:
         if isinstance(region.place, Path):
-            with Image.open(region.place) as mask:
-                plane[np.asarray(mask.convert("L").resize((width, height), Image.Resampling.NEAREST)) > 0] = (
-                    region.offset
-                )
+            mask = _read_mask(region.place).resize((width, height), Image.Resampling.BOX)  # keeps marks that shrink
+            plane[np.asarray(mask) > 0] = region.offset
             continue
         part = plane[region.place.rows, region.place.columns]
         if not part.size:
-            raise ValueError(f"region {region.place} lies outside a picture of {width}x{height} pixels")
+            at = f"{region.place.left},{region.place.top}"
+            raise ValueError(f"a region at {at} lies outside a picture of {width}x{height} pixels")
         part[:] = region.offset
     return plane
+
+
+def _read_mask(path: Path) -> Image.Image:
+    """More than 0 where the mask is neither black nor transparent."""
+    try:
+        with warnings.catch_warnings(), Image.open(path) as mask:
+            warnings.simplefilter("ignore")
+            pixels = np.asarray(mask.convert("RGBA") if mask.mode in ("P", "PA", "LA", "CMYK") else mask)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Pillow's readers raise almost anything
+        raise OSError(f"mask {path}: {error}") from None
+    marked = pixels != 0
+    if pixels.ndim == 3:
+        marked = marked[..., :3].any(2) & (marked[..., 3] if pixels.shape[2] == 4 else True)
+    return Image.fromarray(marked.astype(np.float32))

@@ -58,5 +58,8 @@ class TargetMissed(ValueError):
     """No quality meets the target; ``nearest`` is the file that comes closest."""
 
     def __init__(self, message: str, nearest: bytes):
-        super().__init__(message)
+        super().__init__(message, nearest)  # both, so that it pickles
         self.nearest = nearest
+
+    def __str__(self) -> str:
+        return str(self.args[0])

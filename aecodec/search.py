@@ -30,9 +30,10 @@ def symbols(
     m: Model, pixels: Plane, qualities: Sequence[int], tile_size: int, effort: int
 ) -> Iterator[tuple[int, list[Part]]]:
     """`coding.symbols` after a search of ``effort`` rounds; the same each time."""
-    search = Search(m, pixels, qualities, tile_size)
-    for iterations in ITERATIONS[:effort]:
-        search.improve(iterations)
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode is
+        search = Search(m, pixels, qualities, tile_size)
+        for iterations in ITERATIONS[:effort]:
+            search.improve(iterations)
     for place, tile in enumerate(search.tiles):
         yield place, tile.parts
 
@@ -109,8 +110,10 @@ class Search:
             x = x.mean(2, keepdim=True)
         if as_bytes:
             x = x.clamp(0, 255).round()
-        weight = float(rate.lagrangian(torch.tensor(tile.quality / 100)))
-        error: Tensor = weight * (x - original).square().sum() / original.shape[2]
+        weight = rate.lagrangian(self.qualities[outer.rows, outer.columns] / 100)  # the neighbours have their own λ
+        weight = weight.repeat_interleave(LATENT, 0).repeat_interleave(LATENT, 1)
+        weight = weight[: original.shape[0], : original.shape[1], None]
+        error: Tensor = (weight * (x - original).square()).sum() / original.shape[2]
         return error
 
     def _descend(self, tile: _Tile, iterations: int) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Rate control: sizes and qualities that are asked for."""
 
+import pickle
 import random
 from pathlib import Path
 
@@ -134,7 +135,17 @@ def test_regions_are_parsed(tmp_path: Path) -> None:
     assert (plane[1:3, 2:] == 7).all()
     assert (plane[8:, 18:] == 20).all()
     assert (plane == 20).sum() == 4
-    for text in ("", "1,2,3:+5", "1,2,3,4", "1,2,3,4:", "a.png:much", "1,2,3,4:+5000"):
+    for text in (
+        "",
+        "1,2,3:+5",
+        "1,2,3,4",
+        "1,2,3,4:",
+        "a.png:much",
+        "1,2,3,4:+5000",
+        "1,1,0,5:+2",
+        "-5,0,9,9:+2",
+        ":+20",
+    ):
         with pytest.raises((ValueError, OSError)):
             offsets([Region.parse(text)], 10, 10)
     with pytest.raises(ValueError, match="outside"):
@@ -149,3 +160,33 @@ def test_command_line_regions(small_image: Image.Image, tmp_path: Path) -> None:
     assert [tile.quality for tile in container.read(target.read_bytes()).tiles] == [50]
     assert run(app, ["compress", str(source), "--roi", "nonsense", "--overwrite"]).exit_code == 2
     assert run(app, ["compress", str(source), "--roi", "900,0,9,9:+30", "--overwrite"]).exit_code == 1
+
+
+def test_targets_that_are_none(codec: Codec, small: Plane) -> None:
+    for target in (float("inf"), float("nan"), 1e300):
+        with pytest.raises(ValueError, match="expected a number"):
+            codec.compress_to(small, psnr=target)
+    missed = pickle.loads(pickle.dumps(TargetMissed("too small", b"data")))
+    assert (str(missed), missed.nearest) == ("too small", b"data")
+
+
+def test_masks_of_many_kinds(tmp_path: Path) -> None:
+    """Black and transparent pixels are outside; a mark stays where the mask shrinks."""
+    marks = np.zeros((40, 60, 4), np.uint8)
+    marks[..., :3] = 255
+    marks[10, 20, 3] = 255
+    dark = np.zeros((40, 60, 3), np.uint8)
+    dark[10, 20] = (0, 0, 3)
+    deep = np.zeros((40, 60), np.uint16)
+    deep[10, 20] = 1
+    for name, pixels in (("rgba", marks), ("dark", dark), ("deep", deep), ("gray", dark[..., 2])):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    Image.fromarray(dark).quantize(4).save(tmp_path / "palette.png")
+    for path in sorted(tmp_path.glob("*.png")):
+        plane = offsets([Region(path, 5)], 10, 15)
+        assert plane[2, 5] == 5, path.name
+        assert (plane == 5).sum() == 1, path.name
+    damaged = bytearray((tmp_path / "rgba.png").read_bytes())
+    (tmp_path / "damaged.png").write_bytes(damaged[: len(damaged) // 2])
+    with pytest.raises(OSError, match="damaged"):
+        offsets([Region(tmp_path / "damaged.png", 5)], 10, 15)

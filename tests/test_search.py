@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from aecodec import Codec, container
 from aecodec.image import Plane
@@ -59,3 +60,10 @@ def test_tiles_of_several_qualities(codec: Codec, photo: Plane) -> None:
 def test_effort_out_of_range(codec: Codec, small: Plane, effort: int) -> None:
     with pytest.raises(ValueError, match="effort"):
         codec.compress(small, effort=effort)
+
+
+def test_the_search_within_a_mode_without_gradients(codec: Codec, small: Plane) -> None:
+    expected = codec.compress(small, 40, effort=1)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            assert codec.compress(small, 40, effort=1) == expected
