@@ -77,7 +77,8 @@ def compress(
         ),
     ] = None,
     effort: Annotated[
-        int, typer.Option(min=0, max=9, help="Time to spend on a smaller file: 0 none, 9 hundreds of times as much.")
+        int,
+        typer.Option(min=0, max=9, help="Time to spend on a smaller file: 0 none, 9 hundreds of steps of a search."),
     ] = 0,
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing where a target cannot be met, in place of the nearest file.")

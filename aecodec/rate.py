@@ -104,7 +104,20 @@ def _in_place(parts: list[Tensor]) -> Tensor:
     return x.flatten(5, 6).flatten(3, 4).flatten(1, 2)
 
 
-class FloatPrior(Structure):
+class FloatStructure(Structure):
+    """What is the same in every float version of the prior."""
+
+    def activate(self, x: Tensor) -> Tensor:
+        return activate(x)
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+    def concatenate(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.cat((x, y), -1)
+
+
+class FloatPrior(FloatStructure):
     """The weights of an exact prior in float32, which has gradients and is nearly the same.
 
     ``tensors``: as `ExactPrior` holds them, integers in float64.
@@ -130,14 +143,5 @@ class FloatPrior(Structure):
         x = F.conv2d(x.permute(0, 3, 1, 2), weight, self.tensors[f"{name}.bias"], padding=1, groups=len(weight))
         return x.permute(0, 2, 3, 1)
 
-    def activate(self, x: Tensor) -> Tensor:
-        return activate(x)
-
-    def add(self, x: Tensor, y: Tensor) -> Tensor:
-        return x + y
-
     def scale(self, name: str, x: Tensor, quality: int) -> Tensor:
         return x * self.tensors[name][quality]
-
-    def concatenate(self, x: Tensor, y: Tensor) -> Tensor:
-        return torch.cat((x, y), -1)

@@ -94,11 +94,7 @@ class Search:
 
     def _error(self, tile: _Tile, latents: Tensor, as_bytes: bool) -> Tensor:
         """λ times the squared error, summed over the tile and what the synthesis blends of it into its neighbours."""
-        halo, (height, width, _) = self.m.synthesis.halo, self.plane.shape
-        top, left = max(tile.box.top - halo, 0), max(tile.box.left - halo, 0)
-        bottom = min(tile.box.top + tile.box.height + halo, height)
-        right = min(tile.box.left + tile.box.width + halo, width)
-        outer = Box(top, left, bottom - top, right - left)
+        outer = tile.box.grown(self.m.synthesis.halo, *self.plane.shape[:2])
         inner, place = tile.box.within(outer), outer.scaled(LATENT)
         around = self.plane[outer.rows, outer.columns].clone()
         around[inner.rows, inner.columns] = latents

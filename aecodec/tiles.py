@@ -25,6 +25,13 @@ class Box:
     def scaled(self, factor: int) -> "Box":
         return Box(self.top * factor, self.left * factor, self.height * factor, self.width * factor)
 
+    def grown(self, halo: int, height: int, width: int) -> "Box":
+        """With ``halo`` more on every side, as far as a plane of ``height`` x ``width`` goes."""
+        top, left = max(self.top - halo, 0), max(self.left - halo, 0)
+        bottom = min(self.top + self.height + halo, height)
+        right = min(self.left + self.width + halo, width)
+        return Box(top, left, bottom - top, right - left)
+
     def within(self, outer: "Box") -> "Box":
         """The same box in the coordinates of a box that contains it."""
         return Box(self.top - outer.top, self.left - outer.left, self.height, self.width)
@@ -51,7 +58,4 @@ def windows(height: int, width: int, halo: int, size: int = WINDOW) -> Iterator[
     where the outer box ends early, so does the plane, and the networks' zero padding is the same.
     """
     for core in grid(height, width, size):
-        top, left = max(core.top - halo, 0), max(core.left - halo, 0)
-        bottom = min(core.top + core.height + halo, height)
-        right = min(core.left + core.width + halo, width)
-        yield core, Box(top, left, bottom - top, right - left)
+        yield core, core.grown(halo, height, width)

@@ -45,3 +45,20 @@ def threads(request: pytest.FixtureRequest) -> int:
 
 def psnr(a: Plane, b: Plane) -> float:
     return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, photo: Plane) -> Path:
+    path = tmp_path_factory.mktemp("photos")
+    for i in range(4):
+        Image.fromarray(photo[i * 60 : i * 60 + 256, i * 50 : i * 50 + 256]).save(path / f"crop_{i}.png")
+    (path / "broken.png").write_bytes(b"not a picture")
+    Image.fromarray(photo[:20, :20]).save(path / "tiny.png")
+    return path
+
+
+@pytest.fixture(scope="session")
+def others(tmp_path_factory: pytest.TempPathFactory, photo: Plane) -> Path:
+    path = tmp_path_factory.mktemp("others")
+    Image.fromarray(photo[300:, 300:]).save(path / "other.png")
+    return path

@@ -32,6 +32,7 @@ from .soap import Soap
 WARM_UP_STEPS = 100
 DECAY = 0.75  # last share of the time, in which the learning rate falls linearly to zero
 LARGE = 0.3  # last share of the time, in which patches of twice the side are used, half as many
+INIT_RATE = 1.5e-3  # that trained weights go on at: the full one loses more than a short run wins back
 AVERAGING, AVERAGING_STEPS = 0.999, 4  # how much of the averaged weights a step keeps; steps between two looks
 CHECKPOINT_SECONDS = 100.0
 VALIDATION_SECONDS = 900.0
@@ -79,7 +80,7 @@ def train(
     state = _state(checkpoint, init) if resume else None
     if not resume and checkpoint.exists():
         raise ValueError(f"{checkpoint} exists: resume it, or choose another folder")
-    before = Recipe(**state["recipe"]) if state else Recipe()
+    before = Recipe(**state["recipe"]) if state else Recipe(rate=INIT_RATE) if init else Recipe()
     recipe = replace(before, **asked)
     if recipe.objective not in OBJECTIVES:
         raise ValueError(f"objective {recipe.objective}: there are {', '.join(OBJECTIVES)}")

@@ -110,8 +110,9 @@ def fitted_tables_cost(network: Network, codec: Codec, images: Sequence[Path]) -
     """Rate under the tables of ``codec`` over the rate under Gaussian ones, for the same symbols."""
     plain, fitted, gaussian = draft(network), 0.0, 0.0
     for path in images:
+        pixels = read_rgb(path)
         for quality in POINTS:
-            for _, parts in coding.symbols(codec.model, read_rgb(path), [quality]):
+            for _, parts in coding.symbols(codec.model, pixels, [quality]):
                 fitted += sum(codec.model.coder.bits(*part) for part in parts)
                 gaussian += sum(plain.model.coder.bits(*part) for part in parts)
     return fitted / gaussian

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import rate
-from ..layers import Block, Depthwise, activate
-from ..prior import STEPS, WEIGHT_BITS, Structure
-from ..rate import LAMBDA_MAX, LAMBDA_MIN, gaussian_bits
+from ..layers import Block, Depthwise
+from ..prior import STEPS, WEIGHT_BITS
+from ..rate import LAMBDA_MAX, LAMBDA_MIN, FloatStructure, gaussian_bits
 from ..transforms import Analysis, Design, HyperAnalysis, Synthesis
 
 KNOTS = 8
@@ -39,7 +39,7 @@ def add_noise(x: Tensor) -> Tensor:
     return x + (torch.rand_like(x) - 0.5)
 
 
-class TrainablePrior(nn.Module, Structure):
+class TrainablePrior(nn.Module, FloatStructure):
     """`Structure` in float, with gradients."""
 
     def __init__(self, d: Design):
@@ -76,17 +76,8 @@ class TrainablePrior(nn.Module, Structure):
     def depthwise(self, name: str, x: Tensor) -> Tensor:
         return self.layers[name](x)  # type: ignore[no-any-return]
 
-    def activate(self, x: Tensor) -> Tensor:
-        return activate(x)
-
-    def add(self, x: Tensor, y: Tensor) -> Tensor:
-        return x + y
-
     def scale(self, name: str, x: Tensor, quality: Tensor) -> Tensor:
         return x * torch.exp(getattr(self, name)(quality))
-
-    def concatenate(self, x: Tensor, y: Tensor) -> Tensor:
-        return torch.cat((x, y), -1)
 
 
 class Network(nn.Module):
