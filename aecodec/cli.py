@@ -14,7 +14,7 @@ import typer
 from . import container, errors
 
 if TYPE_CHECKING:
-    from .codec import Codec
+    from .codec import Codec, Progress
     from .files import Job
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ def compress(
     ] = None,
     effort: Annotated[
         int,
-        typer.Option(min=0, max=9, help="Time to spend on a smaller file: 0 none, 9 hundreds of steps of a search."),
+        typer.Option(min=0, max=9, help="Time to spend on a smaller file: 0 none, 9 a thousand steps of a search."),
     ] = 0,
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing where a target cannot be met, in place of the nearest file.")
@@ -92,16 +92,16 @@ def compress(
     """Compress images to .aec files."""
     from . import control, files
 
-    asked = {"size": target_bytes, "bpp": target_bpp, "psnr": target_psnr}
-    target = {name: value for name, value in asked.items() if value is not None}
-    if len(target) + (quality is not None) > 1 or (strict and not target):
+    targeted = (target_bytes, target_bpp, target_psnr) != (None, None, None)
+    goals = (quality, target_bytes, target_bpp, target_psnr)
+    if len(goals) - goals.count(None) > 1 or (strict and not targeted):
         print("aecodec: give one of --quality, --target-bytes, --target-bpp, --target-psnr", file=sys.stderr)
         raise typer.Exit(2)
     jobs = _plan(images, out, recursive, files.IMAGE_SUFFIXES, ".aec")
     codec = _codec(device, weights)
     regions = [_usage(control.Region.parse, text) for text in roi or []]
 
-    def work(job: "Job") -> str:
+    def work(job: "Job", advance: "Progress") -> str:
         data = files.read(job.source)
         size = len(data)
         picture = files.open_picture(data, codec.max_pixels)
@@ -110,11 +110,19 @@ def compress(
         offsets = control.offsets(regions, height, width) if regions else None
         missed = None
         try:
-            if target:
-                coded = codec.compress_to(picture, **target, roi=offsets, effort=effort)
+            if targeted:
+                coded = codec.compress_to(
+                    picture,
+                    size=target_bytes,
+                    bpp=target_bpp,
+                    psnr=target_psnr,
+                    roi=offsets,
+                    effort=effort,
+                    progress=advance,
+                )
             else:
                 chosen = container.DEFAULT_QUALITY if quality is None else quality
-                coded = codec.compress(picture, chosen, offsets, effort)
+                coded = codec.compress(picture, chosen, offsets, effort, advance)
         except errors.TargetMissed as error:
             if strict:
                 raise
@@ -126,7 +134,7 @@ def compress(
             raise errors.TargetMissed(f"{line}  target missed: {missed}", coded)
         return line
 
-    _run(jobs, work, overwrite, skip_existing)
+    _run(jobs, work, overwrite, skip_existing, slow=effort > 0)
 
 
 @app.command()
@@ -146,7 +154,7 @@ def decompress(
     formats = {job: _usage(files.image_format, job.target) for job in jobs}
     codec = _codec(device, weights)
 
-    def work(job: "Job") -> str:
+    def work(job: "Job", _: "Progress") -> str:
         data = files.read(job.source)
         image = codec.decompress(data)
         encoded, notes = files.encode_picture(image, formats[job])
@@ -204,7 +212,7 @@ def verify(
     found = _usage(files.expand, paths, recursive, {".aec"})
     codec = _codec(device, weights)
 
-    def work(job: "Job") -> str:
+    def work(job: "Job", _: "Progress") -> str:
         h = codec.verify(files.read(job.source))
         return f"ok  {h.width}x{h.height} {h.mode}"
 
@@ -295,18 +303,19 @@ def _usage(call: Callable[..., T], *args: Any) -> T:
 
 def _run(
     jobs: "list[Job]",
-    work: Callable[["Job"], str],
+    work: Callable[["Job", "Progress"], str],
     overwrite: bool = False,
     skip: bool = False,
     stream: TextIO | None = None,
+    slow: bool = False,
 ) -> None:
-    """Do every job, print a line for each, and exit with the code that sums them up."""
+    """Do every job, print a line for each, and exit with the code that sums them up. ``slow``: a bar even for one."""
     if overwrite and skip:
         print("aecodec: --overwrite and --skip-existing exclude each other", file=sys.stderr)
         raise typer.Exit(2)
     taken: dict[Path, Path] = {}
     failures = set()
-    with _progress(len(jobs), stream or sys.stderr) as show:
+    with _progress(len(jobs), stream or sys.stderr, slow) as (show, advance):
         for job in jobs:
 
             def one(job: "Job" = job) -> str:
@@ -318,7 +327,7 @@ def _run(
                     if skip:
                         return f"{job.source}: skipped, {job.target} exists"
                     raise FileExistsError(f"{job.target} exists; add --overwrite or --skip-existing")
-                done = work(job)
+                done = work(job, advance)
                 target = f" -> {job.target}" if to_file else ""
                 return f"{job.source}{target}  {done}  {time.perf_counter() - start:.2f} s"
 
@@ -347,22 +356,25 @@ def _attempt(name: str, work: Callable[[], str]) -> tuple[str, int]:
 
 
 @contextmanager
-def _progress(count: int, stream: TextIO) -> Iterator[Callable[[str], None]]:
-    """How to print a line while several jobs run: above a bar, if there is a terminal."""
-    if count == 1 or not stream.isatty():
-        yield lambda line: print(line, file=stream)
+def _progress(count: int, stream: TextIO, slow: bool) -> "Iterator[tuple[Callable[[str], None], Progress]]":
+    """How to print the line of a job that is done, above a bar if there is a terminal, and to move the bar before."""
+    if not stream.isatty() or (count == 1 and not slow):
+        yield lambda line: print(line, file=stream), lambda share: None
         return
+    from rich import progress
     from rich.console import Console
-    from rich.progress import Progress
 
-    with Progress(console=Console(file=stream), transient=True) as bar:
+    with progress.Progress(console=Console(file=stream), transient=True) as bar:
         task = bar.add_task("", total=count)
+        done = 0
 
         def show(line: str) -> None:
+            nonlocal done
+            done += 1
             bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-            bar.advance(task)
+            bar.update(task, completed=done)
 
-        yield show
+        yield show, lambda share: bar.update(task, completed=done + share)
 
 
 def _in_brackets(notes: Iterable[str]) -> str:

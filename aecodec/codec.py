@@ -3,7 +3,7 @@
 import math
 import operator
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, lru_cache
 from pathlib import Path
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 IN_FLIGHT = 3  # images of `compress_many` between analysis and output
 
 Device = Literal["auto", "cpu", "cuda"]
+Progress = Callable[[float], object]  # called with a share from 0 to 1
 
 
 class Codec:
@@ -66,7 +67,12 @@ class Codec:
     # Encoding
 
     def compress(
-        self, picture: Any, quality: int = DEFAULT_QUALITY, roi: Offsets | None = None, effort: int = 0
+        self,
+        picture: Any,
+        quality: int = DEFAULT_QUALITY,
+        roi: Offsets | None = None,
+        effort: int = 0,
+        progress: Progress | None = None,
     ) -> bytes:
         """An .aec file of a picture.
 
@@ -77,7 +83,9 @@ class Codec:
             quality: 0 (smallest) to 100 (best).
             roi: what to add to the quality at each pixel, ``[H, W]`` integers, for regions of interest. Tiles of 128
                 pixels take the largest number in them.
-            effort: 0 (plain rounding) to 9 (hundreds of steps of a search for better symbols, which decode as fast).
+            effort: 0 (plain rounding) to 9 (a thousand steps of a search for better symbols, which decode as fast).
+                The search draws its random numbers from a fixed seed: on the same machine it finds the same file.
+            progress: called with the share of the search that is done, from 0 to 1. What it raises ends the search.
 
         Raises:
             TypeError, ValueError: for what is no picture, a quality or effort out of range, or a roi of another size.
@@ -85,8 +93,9 @@ class Codec:
         """
         prepared, quality, effort = self._prepare(picture), _checked(quality), _checked_effort(effort)
         if roi is None:
-            return self._encode(prepared, [quality], coding.TILE, effort)
-        return self._encode(prepared, control.by_tile(roi, prepared.pixels.shape, quality), control.ROI_TILE, effort)
+            return self._encode(prepared, [quality], coding.TILE, effort, progress)
+        qualities = control.by_tile(roi, prepared.pixels.shape, quality)
+        return self._encode(prepared, qualities, control.ROI_TILE, effort, progress)
 
     def compress_to(
         self,
@@ -97,6 +106,7 @@ class Codec:
         psnr: float | None = None,
         roi: Offsets | None = None,
         effort: int = 0,
+        progress: Progress | None = None,
     ) -> bytes:
         """The best file of at most ``size`` bytes or ``bpp`` bits per pixel, or the smallest of at least ``psnr`` dB.
 
@@ -110,7 +120,8 @@ class Codec:
             bpp: the same over the number of pixels, times 8.
             psnr: of the decoded 8-bit pixels, alpha left aside.
             roi: as for `compress`.
-            effort: as for `compress`, spent on every file that is tried.
+            effort: as for `compress`, spent on every file near the target that is tried, about three.
+            progress: as for `compress`, for one file after the other.
 
         Raises:
             TargetMissed: where no quality meets the target; it carries the nearest file.
@@ -122,29 +133,41 @@ class Codec:
         if not abs(target) < 1e12:
             raise ValueError(f"target {target}: expected a number that a file can have")
         prepared = self._prepare(picture)
-        encode = cache(lambda quality: self.compress(prepared, quality, roi, effort))
+        encode = cache(lambda quality, effort: self.compress(prepared, quality, roi, effort, progress))
+
+        def above(measure: Callable[[bytes], float], goal: float, slope: float) -> int:
+            """The first quality above the goal, found without effort first, so that this is spent on few files."""
+            first = control.crossing(lambda quality: measure(encode(quality, 0)), goal, slope)
+            if not effort:
+                return first
+            start = min(first, control.BEST)
+            return control.crossing(lambda quality: measure(encode(quality, effort)), goal, slope, start)
+
         if psnr is not None:
 
-            def measure(quality: int) -> float:
-                decoded = self._picture(container.read(encode(quality), self.max_pixels))
-                return control.psnr(prepared.pixels, decoded.pixels)
+            def decibels(data: bytes) -> float:
+                return control.psnr(prepared.pixels, self._picture(container.read(data, self.max_pixels)).pixels)
 
-            found = control.crossing(measure, math.nextafter(psnr, -math.inf), control.DECIBELS)
+            found = above(decibels, math.nextafter(psnr, -math.inf), control.DECIBELS)
             if found > control.BEST:
-                raise TargetMissed(f"the best file has {measure(control.BEST):.2f} dB", encode(control.BEST))
-            return encode(found)
+                best = encode(control.BEST, effort)
+                raise TargetMissed(f"the best file has {decibels(best):.2f} dB", best)
+            return encode(found, effort)
 
         height, width, _ = prepared.pixels.shape
         limit = math.floor(target if size is not None else target * height * width / 8)
         goal = math.log2(limit) if limit > 0 else -1.0
-        above = control.crossing(lambda quality: math.log2(len(encode(quality))), goal, control.OCTAVES)
-        if above == 0:
-            raise TargetMissed(f"the smallest file has {len(encode(0))} bytes", encode(0))
-        if above > control.BEST:
-            return encode(control.BEST)
-        return self._fill(prepared, encode(above - 1), encode(above), limit, effort)
+        exceeds = above(lambda data: math.log2(len(data)), goal, control.OCTAVES)
+        if exceeds == 0:
+            smallest = encode(0, effort)
+            raise TargetMissed(f"the smallest file has {len(smallest)} bytes", smallest)
+        if exceeds > control.BEST:
+            return encode(control.BEST, effort)
+        return self._fill(prepared, encode(exceeds - 1, effort), encode(exceeds, effort), limit, effort, progress)
 
-    def _fill(self, picture: Picture, fits: bytes, exceeds: bytes, limit: int, effort: int) -> bytes:
+    def _fill(
+        self, picture: Picture, fits: bytes, exceeds: bytes, limit: int, effort: int, progress: Progress | None
+    ) -> bytes:
         """Give tiles of the smaller file the quality of the larger one, in raster order, while the file fits."""
         small, large = (container.read(data, self.max_pixels) for data in (fits, exceeds))
         room, qualities, raised = limit - len(fits), [tile.quality for tile in small.tiles], []
@@ -155,7 +178,7 @@ class Codec:
                 raised.append(place)
         drop = 1
         while raised:  # what a tile needs depends a little on its neighbours' quality
-            data = self._encode(picture, qualities, small.header.tile_size, effort)
+            data = self._encode(picture, qualities, small.header.tile_size, effort, progress)
             if len(data) <= limit:
                 return data
             for place in raised[-drop:]:
@@ -194,10 +217,12 @@ class Codec:
             return picture
         return image.from_any(picture, self.max_pixels)
 
-    def _encode(self, picture: Picture, qualities: list[int], tile_size: int, effort: int) -> bytes:
+    def _encode(
+        self, picture: Picture, qualities: list[int], tile_size: int, effort: int, progress: Progress | None
+    ) -> bytes:
         """``qualities``: one, or one for each tile."""
         if effort:
-            tiles = search.symbols(self.model, picture.pixels, qualities, tile_size, effort)
+            tiles = search.symbols(self.model, picture.pixels, qualities, tile_size, effort, progress)
         else:
             tiles = coding.symbols(self.model, picture.pixels, qualities, tile_size)
         return self._write(picture, qualities, tile_size, tiles)
@@ -270,8 +295,8 @@ def _checked(quality: int) -> int:
 
 def _checked_effort(effort: int) -> int:
     effort = operator.index(effort)
-    if not 0 <= effort <= len(search.ITERATIONS):
-        raise ValueError(f"effort {effort}: expected 0 to {len(search.ITERATIONS)}")
+    if not 0 <= effort <= search.MOST:
+        raise ValueError(f"effort {effort}: expected 0 to {search.MOST}")
     return effort
 
 

@@ -29,10 +29,11 @@ def psnr(original: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) -> flo
     return float(10 * np.log10(255**2 / max(float(np.mean(error**2)), 1e-9)))
 
 
-def crossing(measure: Callable[[int], float], goal: float, slope: float) -> int:
+def crossing(measure: Callable[[int], float], goal: float, slope: float, start: int = BEST // 2) -> int:
     """The smallest quality whose ``measure``, which grows with it, is above ``goal``; one more than the best if none.
 
-    ``slope``: a first guess at the growth per step. Few measurements are made: where a straight line would cross.
+    ``slope``: a first guess at the growth per step. Few measurements are made: at ``start``, then where a straight line
+    would cross.
 
     >>> tried = []
     >>> crossing(lambda q: tried.append(q) or 0.1 * q, 7.32, slope=0.2)
@@ -42,7 +43,7 @@ def crossing(measure: Callable[[int], float], goal: float, slope: float) -> int:
     """
     low, high = -1, BEST + 1
     points: list[tuple[int, float]] = []
-    quality = BEST // 2
+    quality = start
     while high - low > 1:
         value = measure(quality)
         low, high = (low, quality) if value > goal else (quality, high)

@@ -1,12 +1,15 @@
 """The encoder's search: better symbols of one picture, for the same decoder.
 
 Method: the latents are refined by gradient descent on the picture's own rate + λ·distortion, through the synthesis and
-the prior (Campos et al. 2019), with rounding relaxed to an annealed random choice between the two nearest integers
-(SGA: Yang, Bamler, Mandt 2020). What is found is kept if the real symbols cost less.
+the prior (Campos et al. 2019). The first few steps leave them unrounded, which gains most for the time; then rounding
+is relaxed to an annealed random choice between the two nearest integers (SGA: Yang, Bamler, Mandt 2020). What a round
+of steps finds is kept if the real symbols cost less.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -19,21 +22,40 @@ from .model import Model
 from .prior import ACTIVATION_BITS, SCALE_MIN_LOG2
 from .tiles import LATENT, Box, grid
 
-# of the rounds, one for each level of effort; each goes on from the best that those before it have found, so that more
-# effort never costs more
-ITERATIONS = (5, 10, 15, 20, 30, 40, 80, 160, 320)
-STEP = 0.01  # of Adam, in units of the symbols
-HOTTEST, COLDEST = 0.5, 0.15  # temperature of the choice, from the first iteration of a round to its last
+# the rounds; each goes on from the best that those before it have found. Efforts 1 to 3 add one each of gradient steps:
+# their root mean squares over a channel, in units of the symbols
+UNROUNDED = ((0.03,), (0.04, 0.02), (0.02, 0.01))
+# the others add one more, of so many iterations: all of them at once gain more than several rounds
+ANNEALED = (15, 40, 100, 250, 500, 1000)
+STEP, MOMENTA = 0.01, (0.5, 0.99)  # of its Adam, in the same units
+HOTTEST, COLDEST = 0.4, 0.15  # temperature of the choice, from the first iteration to the last
+MOST = len(UNROUNDED) + len(ANNEALED)
+
+Quantise = Callable[[Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor, Quantise], Tensor]  # of y and z, in units of the symbols
 
 
 def symbols(
-    m: Model, pixels: Plane, qualities: Sequence[int], tile_size: int, effort: int
+    m: Model,
+    pixels: Plane,
+    qualities: Sequence[int],
+    tile_size: int,
+    effort: int,
+    progress: Callable[[float], object] | None = None,
 ) -> Iterator[tuple[int, list[Part]]]:
-    """`coding.symbols` after a search of ``effort`` rounds; the same each time."""
+    """`coding.symbols` after the rounds of an ``effort`` of 1 to `MOST`; the same each time on the same machine.
+
+    ``progress`` is called with the share that is done, after each step.
+    """
     with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode is
         search = Search(m, pixels, qualities, tile_size)
-        for iterations in ITERATIONS[:effort]:
-            search.improve(iterations)
+        rounds: list[Sequence[float] | int] = [*UNROUNDED[:effort]]
+        if effort > len(UNROUNDED):
+            rounds.append(ANNEALED[effort - len(UNROUNDED) - 1])
+        total = sum(r if isinstance(r, int) else len(r) for r in rounds) * len(search.tiles)
+        for step, _ in enumerate(chain.from_iterable(map(search.improve, rounds)), 1):
+            if progress:
+                progress(step / total)
     for place, tile in enumerate(search.tiles):
         yield place, tile.parts
 
@@ -71,15 +93,27 @@ class Search:
             self.tiles.append(_Tile(box, quality, part, z, parts, latents))
             self.plane[box.rows, box.columns] = latents
 
-    def improve(self, iterations: int) -> None:
-        """One round over all tiles."""
+    def improve(self, steps: Sequence[float] | int) -> Iterator[None]:
+        """One round over all tiles, step by step: `unrounded` steps of these sizes, or so many `annealed` ones."""
+        descend: Callable[[Loss, Tensor, Tensor], Iterator[None]]
+        if isinstance(steps, int):
+            descend = partial(annealed, iterations=steps, random=self.random)
+        else:
+            descend = partial(unrounded, sizes=steps)
         for tile in self.tiles:
-            y, z = self._descend(tile, iterations)
-            parts, latents = self._quantise(y, z, tile.quality)
-            before = self._cost(tile, tile.parts, tile.latents)
-            if self._cost(tile, parts, latents) < before:
-                tile.y, tile.z, tile.parts, tile.latents = y, z, parts, latents
-            self.plane[tile.box.rows, tile.box.columns] = tile.latents
+            gain, (height, width) = self.prior.tensors["gain"][tile.quality], tile.y.shape[1:3]
+            # the context wants whole cells: what is added at the border is dropped again
+            y = (F.pad(tile.y, (0, 0, 0, width % 2, 0, height % 2)) * gain).requires_grad_()
+            z = tile.z.clone().requires_grad_()
+            yield from descend(partial(self._loss, tile), y, z)
+            self._keep_if_better(tile, (y.detach() / gain)[:, :height, :width], z.detach())
+
+    def _keep_if_better(self, tile: _Tile, y: Tensor, z: Tensor) -> None:
+        parts, latents = self._quantise(y, z, tile.quality)
+        before = self._cost(tile, tile.parts, tile.latents)
+        if self._cost(tile, parts, latents) < before:
+            tile.y, tile.z, tile.parts, tile.latents = y, z, parts, latents
+        self.plane[tile.box.rows, tile.box.columns] = tile.latents
 
     def _quantise(self, y: Tensor, z: Tensor, quality: int) -> tuple[list[Part], Tensor]:
         found, latents = coding.quantise_batch(self.m, y, z, quality)
@@ -112,41 +146,48 @@ class Search:
         error: Tensor = (weight * (x - original).square()).sum() / original.shape[2]
         return error
 
-    def _descend(self, tile: _Tile, iterations: int) -> tuple[Tensor, Tensor]:
-        """Y and z after so many steps."""
+    def _loss(self, tile: _Tile, y: Tensor, z: Tensor, quantise: Quantise) -> Tensor:
+        """Bits and λ times the squared error of ``y`` and ``z``, in units of the symbols, with a relaxed rounding."""
         tables, quality, (height, width) = self.prior.tensors, tile.quality, tile.y.shape[1:3]
         gain, offset = (tables[name][quality].expand(1, 1, 1, -1) for name in ("gain", "scale_offset"))
         hyper_scale = torch.from_numpy(self.m.hyper_index[quality] / 8.0 + SCALE_MIN_LOG2).float().to(self.m.device)
-        # the context wants whole cells: what is added at the border is dropped again
-        target = (F.pad(tile.y, (0, 0, 0, width % 2, 0, height % 2)) * gain).requires_grad_()
-        z = tile.z.clone().requires_grad_()
-        adam = torch.optim.Adam([target, z], STEP)
-        for i in range(iterations):
-            part = i / iterations
-            adam.param_groups[0]["lr"] = STEP * min(1.0, 2 * (1 - part))
-            temperature = HOTTEST * (COLDEST / HOTTEST) ** part
+        symbols = quantise(z)
+        features = self.prior.features(symbols * tables["hyper_inverse_gain"][quality], quality, *y.shape[1:3])
+        latents, bits = rate.code(
+            self.prior, features, y / gain, gain, offset + SCALE_MIN_LOG2, lambda x: (quantise(x),) * 2
+        )
+        hyper_bits = rate.gaussian_bits(symbols, hyper_scale)
+        return hyper_bits.sum() + bits.sum() + self._error(tile, latents[0, :height, :width], as_bytes=False)
 
-            def choose(x: Tensor, temperature: float = temperature) -> Tensor:
-                return self._choose(x, temperature)
 
-            symbols = choose(z)
-            bits = rate.gaussian_bits(symbols, hyper_scale).sum()
-            features = self.prior.features(symbols * tables["hyper_inverse_gain"][quality], quality, *target.shape[1:3])
-            latents, y_bits = rate.code(
-                self.prior, features, target / gain, gain, offset + SCALE_MIN_LOG2, lambda r: (choose(r),) * 2
-            )
-            loss = bits + y_bits.sum() + self._error(tile, latents[0, :height, :width], as_bytes=False)
-            adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            adam.step()
-        y = target.detach() / gain
-        return y[:, :height, :width], z.detach()
+def unrounded(loss: Loss, y: Tensor, z: Tensor, sizes: Sequence[float]) -> Iterator[None]:
+    """Gradient steps in place, as if symbols need not be integers."""
+    for size in sizes:
+        gradients = torch.autograd.grad(loss(y, z, lambda x: x), (y, z))
+        with torch.no_grad():
+            for x, gradient in zip((y, z), gradients, strict=True):
+                x.sub_(size * gradient / gradient.square().mean((0, 1, 2)).sqrt().clamp(min=1e-9))
+        yield
 
-    def _choose(self, x: Tensor, temperature: float) -> Tensor:
-        """One of the two nearest integers, softly, the nearer one with more probability: the Gumbel softmax of SGA."""
-        low = x.detach().floor()
-        part = (x - low).clamp(1e-4, 1 - 1e-4)
-        logits = (torch.atanh(1 - part) - torch.atanh(part)) / temperature  # of the lower one over the upper one
-        uniform = torch.rand(x.shape, generator=self.random, device=x.device).clamp(1e-6, 1 - 1e-6)
-        noise = torch.log(uniform) - torch.log1p(-uniform)  # the difference of two Gumbel variables
-        return low + torch.sigmoid(-(logits + noise) / temperature)
+
+def annealed(loss: Loss, y: Tensor, z: Tensor, iterations: int, random: torch.Generator) -> Iterator[None]:
+    """Iterations in place under random rounding that becomes more and more what real rounding is."""
+    adam = torch.optim.Adam((y, z), STEP, MOMENTA)
+    for i in range(iterations):
+        part = i / iterations
+        adam.param_groups[0]["lr"] = STEP * min(1.0, 2 * (1 - part))
+        adam.zero_grad()
+        choose = partial(_choose, temperature=HOTTEST * (COLDEST / HOTTEST) ** part, random=random)
+        loss(y, z, choose).backward()  # type: ignore[no-untyped-call]
+        adam.step()
+        yield
+
+
+def _choose(x: Tensor, temperature: float, random: torch.Generator) -> Tensor:
+    """One of the two nearest integers, softly, the nearer one with more probability: the Gumbel softmax of SGA."""
+    low = x.detach().floor()
+    part = (x - low).clamp(1e-4, 1 - 1e-4)
+    logits = (torch.atanh(1 - part) - torch.atanh(part)) / temperature  # of the lower one over the upper one
+    uniform = torch.rand(x.shape, generator=random, device=x.device).clamp(1e-6, 1 - 1e-6)
+    noise = torch.log(uniform) - torch.log1p(-uniform)  # the difference of two Gumbel variables
+    return low + torch.sigmoid(-(logits + noise) / temperature)
