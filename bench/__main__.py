@@ -3,9 +3,11 @@
 import json
 import math
 import signal
+import statistics
 import sys
 import tempfile
 from concurrent.futures.process import BrokenProcessPool
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from aecodec import Codec
 
 from . import codecs, images, measure, metrics, plot
+from . import effort as effort_module
 from . import macs as macs_module
 from . import rd as rd_module
 from . import report as report_module
@@ -39,6 +42,9 @@ def rd(
     data: Data = None,
     out: Out = None,
     slow: Annotated[bool, typer.Option("--slow", help=f"{codecs.SLOW} as well, seconds an image.")] = False,
+    effort: Annotated[
+        list[int] | None, typer.Option(min=1, max=9, help="Ours with this --effort as well; may be repeated.")
+    ] = None,
 ) -> None:
     """Rate-distortion on real files, ours and the peers', with BD-rates.
 
@@ -46,7 +52,9 @@ def rd(
     network. What was measured is kept in a cache: a second run, or one that was stopped, computes only what is missing.
     """
     present, absent = codecs.roster()
-    chosen = [c for c in present.values() if slow or c.name != codecs.SLOW]
+    asked = {codecs.SLOW} if slow else set()
+    asked |= {codecs.EFFORTS[level] for level in effort or []}
+    chosen = [c for c in present.values() if c.name in codecs.ALWAYS | asked]
     if not slow:
         absent = absent | {codecs.SLOW: "measured with --slow only"}
     with _progress() as bar:
@@ -99,6 +107,10 @@ def _print_rd(found: rd_module.Results) -> None:
         rates = [(metric, found["bd_rate"][metric][name]) for metric in METRICS]
         cells = [f"{metric} {r['mean']:+6.1f} %" if r else f"{metric}      - %" for metric, r in rates]
         print(f"{name:22} {'  '.join(cells)}")
+    for name in [name for name in codecs.EFFORTS.values() if name in found["codecs"]]:
+        rates = [(m, rd_module.bd_rates(found, m, codecs.OURS, [name])[0][name]) for m in METRICS]
+        cells = [f"{metric} {r['mean']:+6.2f} %" for metric, r in rates if r]
+        print(f"{name} against {codecs.OURS}: {'  '.join(cells)}")
     for metric in METRICS:
         for what, names in (
             ("means", [image for image in found["images"] if image not in images_of[metric]]),
@@ -192,6 +204,29 @@ def _print_speed(found: speed_module.Results) -> None:
     for megapixels, both in found["memory"].items():
         for way, row in both.items():
             print(f"{megapixels:>4} MP {way:10} {row['gibibytes']:.2f} GiB {row['seconds']:6.1f} s")
+
+
+@app.command()
+def effort(
+    data: Data = None,
+    level: Annotated[list[int] | None, typer.Option(min=1, max=9, help="May be repeated; 1 to 5 unless told.")] = None,
+    side: Annotated[int | None, typer.Option(min=64, help="The centre of each image alone, so many pixels.")] = None,
+) -> None:
+    """What the levels of --effort gain over plain rounding, and their time: five qualities of each image."""
+    levels = sorted(set(level or range(1, 6)))
+    with _progress() as bar:
+        samples, _ = _survey(data, bar)
+        pictures = [images.read(s.path)[0] for s in samples]
+        if side:
+            pictures = [images.centre(picture, side, side) for picture in pictures]
+        task = bar.add_task("files", total=len(pictures) * len(codecs.EFFORT_QUALITIES) * (1 + len(levels)))
+        rows = effort_module.measure(pictures, levels, lambda: bar.advance(task))
+    print(f"{len(pictures)} image(s) on {speed_module.machine()}; a file of effort 0 takes {rows[0].seconds:.3f} s")
+    for before, row in pairwise(rows):
+        mean = statistics.fmean(row.bd_rates) if row.bd_rates else math.nan
+        cost = f"dearer than effort {before.level}: {len(row.worse)} of {row.files}"
+        worst = f", at most {100 * (max(row.worse) - 1):.2f} %" if row.worse else ""
+        print(f"effort {row.level}: BD-rate {mean:+.2f} %, {row.times:.1f} times as long, {cost}{worst}")
 
 
 @app.command()

@@ -4,7 +4,7 @@ import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ JPEG = "JPEG 4:2:0"  # what rates are compared with
 WEBP = "WebP"
 AVIF = "AVIF 4:4:4, speed 6"
 SLOW = "AVIF 4:4:4, speed 4"  # seconds an image: measured only where that is asked for
+EFFORTS = {level: f"{OURS}, effort {level}" for level in range(1, 10)}  # the same, up to minutes
+EFFORT_QUALITIES = (10, 30, 50, 70, 90)
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,30 @@ def largest_within(peer: Peer, image: Image.Image, budget: int) -> tuple[int, by
     return best
 
 
-def _ours(name: str, threads: int) -> Peer:
-    codec = aecodec.Codec(device="cpu")  # as the peers
+def _ours(effort: int) -> Callable[[str, int], Peer]:
+    def make(name: str, threads: int) -> Peer:
+        codec = _codec()
+        qualities = tuple(range(0, 101, 10)) if effort == 0 else EFFORT_QUALITIES
+        encode = partial(codec.compress, effort=effort)
+        return Peer(name, _our_version(), f"effort {effort}" if effort else "", qualities, encode, codec.decompress)
+
+    return make
+
+
+@cache
+def _codec() -> aecodec.Codec:
+    return aecodec.Codec(device="cpu")  # as the peers
+
+
+@cache
+def _our_version() -> str:
+    codec = _codec()
     # a change of the encoder alone, which leaves the model's id as it is, must not find old figures in the cache
     content = hashlib.sha256(registry.find(codec.model.id).read_bytes())
     for path in sorted(Path(aecodec.__file__).parent.glob("*.py")):
         content.update(path.read_bytes())
     numbers = f"{aecodec.__version__}, model {codec.model.id.hex()}, content {content.hexdigest()[:16]}"
-    qualities = tuple(range(0, 101, 10))
-    return Peer(name, f"{numbers}, torch {torch.__version__}", "", qualities, codec.compress, codec.decompress)
+    return f"{numbers}, torch {torch.__version__}"
 
 
 def _jpeg(subsampling: str, progressive: bool) -> Callable[[str, int], Peer]:
@@ -177,7 +194,7 @@ _JPEG_QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
 _AVIF_QUALITIES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 
 _MAKERS: dict[str, Callable[[str, int], Peer]] = {
-    OURS: _ours,
+    OURS: _ours(0),
     JPEG: _jpeg("4:2:0", True),
     "JPEG 4:2:0, baseline": _jpeg("4:2:0", False),
     "JPEG 4:4:4": _jpeg("4:4:4", True),
@@ -187,4 +204,6 @@ _MAKERS: dict[str, Callable[[str, int], Peer]] = {
     AVIF: _avif(6),
     SLOW: _avif(4),
     "JPEG XL": _jpeg_xl,
+    **{name: _ours(level) for level, name in EFFORTS.items()},
 }
+ALWAYS = _MAKERS.keys() - {SLOW, *EFFORTS.values()}

@@ -97,3 +97,10 @@ def read(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
     if picture.alpha is not None:
         notes = (*notes, "alpha left out")
     return Image.fromarray(np.broadcast_to(picture.pixels, (*picture.pixels.shape[:2], 3))), notes
+
+
+def centre(image: Image.Image, width: int, height: int) -> Image.Image:
+    """At most so many pixels of it."""
+    width, height = min(width, image.width), min(height, image.height)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))

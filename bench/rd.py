@@ -23,18 +23,20 @@ Rate = dict[str, Any]
 KIND = "rate-distortion"
 
 
-def bd_rates(found: Results, metric: str) -> tuple[dict[str, Rate | None], list[str]]:
+def bd_rates(
+    found: Results, metric: str, against: str = JPEG, codecs: Sequence[str] | None = None
+) -> tuple[dict[str, Rate | None], list[str]]:
     """The mean of the images' BD-rates against JPEG, by codec, and the images that are left out of it.
 
     Left out are those on which one of the codecs has no rate, so that all means are of the same images; a codec that
     has none on any image gets None. With each mean goes its standard error, None for a single image.
     """
     rates: dict[str, dict[str, float]] = {}
-    for codec in found["codecs"]:
+    for codec in codecs or found["codecs"]:
         rates[codec] = {}
         for image in found["images"]:
             with contextlib.suppress(NoOverlap):
-                anchor, test = (curve(found, name, image, metric) for name in (JPEG, codec))
+                anchor, test = (curve(found, name, image, metric) for name in (against, codec))
                 rates[codec][image] = bd_rate(anchor, test)
     some = [r for r in rates.values() if r]
     common = [image for image in found["images"] if some and all(image in r for r in some)]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from . import metrics, plot, rd, speed
 from .codecs import AVIF, JPEG, OURS, WEBP, Peer, largest_within
-from .images import Sample, read
+from .images import Sample, centre, read
 from .metrics import METRICS
 from .rd import Results
 
@@ -42,14 +42,8 @@ def compare_pictures(samples: Sequence[Sample], codecs: Sequence[Peer]) -> dict[
     found = {}
     for sample in (large[(2 * i + 1) * len(large) // (2 * count)] for i in range(count)):
         with contextlib.suppress(OSError, ValueError):  # the file may have gone since it was measured
-            found[sample.name] = _versions(_centre(read(sample.path)[0]), chosen)
+            found[sample.name] = _versions(centre(read(sample.path)[0], *CROP), chosen)
     return found
-
-
-def _centre(image: Image.Image) -> Image.Image:
-    width, height = (min(a, b) for a, b in zip(image.size, CROP, strict=True))
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
 
 
 def _versions(image: Image.Image, codecs: Sequence[Peer]) -> list[Version]:

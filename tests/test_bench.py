@@ -22,6 +22,7 @@ from bench import codecs, images, measure, metrics, plot, rd, speed
 from bench.codecs import JPEG, OURS, Peer
 from bench.macs import count
 
+EFFORT = codecs.EFFORTS[1]
 FIGURES = Path(__file__).parent.parent / "docs" / "kodak" / "rd.json"
 
 
@@ -31,7 +32,7 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     present, _ = codecs.roster()
     roster = {
         name: Peer(name, "1", "", qualities, present[name].encode, present[name].decode)
-        for name, qualities in ((OURS, (10, 50, 90)), (JPEG, (10, 50, 90)))
+        for name, qualities in ((OURS, (10, 50, 90)), (JPEG, (10, 50, 90)), (EFFORT, (10, 50, 90)))
     }
     monkeypatch.setattr(codecs, "roster", lambda threads=1: (roster, {"JPEG XL": "not here"}))
     monkeypatch.setattr(measure, "_spread", lambda tasks: (_measured(*task) for task in tasks))
@@ -59,7 +60,7 @@ def run(*arguments: object) -> Result:
 # codecs
 
 
-@pytest.mark.parametrize("peer", codecs.roster()[0].values(), ids=lambda p: p.name)
+@pytest.mark.parametrize("peer", [codecs.roster()[0][name] for name in sorted(codecs.ALWAYS)], ids=lambda p: p.name)
 def test_every_codec_has_more_bytes_and_less_error_at_more_quality(peer: Peer, small_image: Image.Image) -> None:
     low, high = (peer.encode(small_image, q) for q in (peer.qualities[1], peer.qualities[-1]))
     assert len(low) < len(high)
@@ -341,6 +342,27 @@ def test_published_points_are_drawn_for_kodak_alone() -> None:
     assert plot.published(found) == {}
 
 
+# effort
+
+
+def test_efforts_are_codecs_of_their_own(few: None, folder: Path, tmp_path: Path) -> None:
+    plain = run("rd", "--data", folder)
+    assert EFFORT not in plain.output
+    result = run("rd", "--data", folder, "--effort", 1, "--out", tmp_path)
+    gain = re.search(rf"{EFFORT} against {OURS}: psnr +(\S+) %", result.output)
+    assert gain, result.output
+    assert -4 < float(gain[1]) < -0.3
+    assert EFFORT in json.loads((tmp_path / "rd.json").read_text())["codecs"]
+
+
+def test_what_efforts_gain(folder: Path) -> None:
+    result = run("effort", "--data", folder, "--level", 2, "--level", 1, "--side", 96)
+    assert result.exit_code == 0, result.output
+    gains = re.findall(r"effort (.): BD-rate (\S+) %, .* dearer than effort (.): 0 of 5", result.output)
+    assert [(level, before) for level, _, before in gains] == [("1", "0"), ("2", "1")]
+    assert all(-4 < float(gain) < -0.3 for _, gain, _ in gains)
+
+
 # speed
 
 
@@ -353,7 +375,7 @@ def test_tasks_take_turns() -> None:
 
 def test_speed_of_every_codec_at_the_same_rate(folder: Path) -> None:
     found = speed._codec_speed(folder / "photo.png", 1, 1)
-    assert found.keys() == codecs.roster()[0].keys() - {codecs.SLOW}
+    assert found.keys() == codecs.ALWAYS & codecs.roster()[0].keys()
     for row in found.values():
         assert 0.6 < row["bpp"] <= speed.BPP
         assert row["encode"] > 0
