@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -141,6 +142,9 @@ def compress(
 def decompress(
     paths: Annotated[list[Path], typer.Argument(metavar="FILES...", help=".aec files or folders, or -.")],
     out: Out = None,
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Decode what there is of a damaged file whose header is whole.")
+    ] = False,
     device: Device = "auto",
     weights: Weights = None,
     overwrite: Overwrite = False,
@@ -156,9 +160,11 @@ def decompress(
 
     def work(job: "Job", _: "Progress") -> str:
         data = files.read(job.source)
-        image = codec.decompress(data)
+        with warnings.catch_warnings(record=True, action="always", category=errors.DamageWarning) as damage:
+            image = codec.decompress(data, errors="conceal" if salvage else "strict")
         encoded, notes = files.encode_picture(image, formats[job])
         files.write(job.target, encoded)
+        notes = [*(str(warning.message) for warning in damage), *notes]
         return f"{_size(len(data))}  {image.width}x{image.height} {image.mode}{_in_brackets(notes)}"
 
     _run(jobs, work, overwrite, skip_existing)

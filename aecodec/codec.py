@@ -2,6 +2,7 @@
 
 import math
 import operator
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 from torch import Tensor
 
-from . import coding, container, control, image, model, registry, search
+from . import coding, container, control, image, model, registry, salvage, search
 from .coding import Part
 from .container import DEFAULT_QUALITY, Container, Data, Header
 from .control import Offsets
-from .errors import TargetMissed
+from .errors import Corrupt, DamageWarning, TargetMissed
 from .image import Kind, Picture, Plane
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 IN_FLIGHT = 3  # images of `compress_many` between analysis and output
 
 Device = Literal["auto", "cpu", "cuda"]
+Errors = Literal["strict", "conceal"]
 Progress = Callable[[float], object]  # called with a share from 0 to 1
 
 
@@ -241,20 +243,23 @@ class Codec:
     # Decoding
 
     @overload
-    def decompress(self, data: Data) -> "Image.Image": ...
+    def decompress(self, data: Data, *, errors: Errors = "strict") -> "Image.Image": ...
     @overload
-    def decompress(self, data: Data, output: Literal["pil"]) -> "Image.Image": ...
+    def decompress(self, data: Data, output: Literal["pil"], errors: Errors = "strict") -> "Image.Image": ...
     @overload
-    def decompress(self, data: Data, output: Literal["numpy"]) -> Plane: ...
+    def decompress(self, data: Data, output: Literal["numpy"], errors: Errors = "strict") -> Plane: ...
     @overload
-    def decompress(self, data: Data, output: Literal["torch"]) -> Tensor: ...
+    def decompress(self, data: Data, output: Literal["torch"], errors: Errors = "strict") -> Tensor: ...
 
-    def decompress(self, data: Data, output: Kind = "pil") -> "Image.Image | Plane | Tensor":
+    def decompress(self, data: Data, output: Kind = "pil", errors: Errors = "strict") -> "Image.Image | Plane | Tensor":
         """The picture of an .aec file.
 
         Args:
             data: the bytes of the file (or a bytearray or memoryview of them).
             output: ``"pil"``, ``"numpy"`` (``[H, W, C]`` uint8) or ``"torch"`` (``[C, H, W]`` uint8, on the CPU).
+            errors: ``"conceal"`` decodes what there is of a damaged file whose header is whole, with a `DamageWarning`
+                that says which tiles are missing: they are filled from their neighbours, and what is missing of the
+                alpha plane is opaque.
 
         Raises:
             AecError: one of its subclasses, whatever is wrong with the bytes.
@@ -262,7 +267,10 @@ class Codec:
         """
         if output not in ("pil", "numpy", "torch"):
             raise ValueError(f"output {output!r}: expected pil, numpy or torch")
-        return image.to_any(self._picture(container.read(data, self.max_pixels)), output)
+        if errors not in ("strict", "conceal"):
+            raise ValueError(f"errors {errors!r}: expected strict or conceal")
+        picture = self._salvaged(data) if errors == "conceal" else self._picture(container.read(data, self.max_pixels))
+        return image.to_any(picture, output)
 
     def verify(self, data: Data) -> Header:
         """Check a whole file, decoding every symbol but no pixels. Raises `AecError`; returns the header."""
@@ -277,8 +285,24 @@ class Codec:
         # alpha first: it is cheap to refuse
         alpha = None if parsed.alpha is None else image.decode_alpha(parsed.alpha, h.height, h.width)
         m = self._model_of(h)
-        pixels = coding.synthesise(m, coding.decode(m, h, parsed.tiles), h, parsed.tiles)
+        pixels = coding.synthesise(m, coding.decode(m, h, parsed.tiles), h, [tile.quality for tile in parsed.tiles])
         return Picture(pixels, alpha, parsed.metadata)
+
+    def _salvaged(self, data: Data) -> Picture:
+        found = salvage.parse(data, self.max_pixels)
+        h, m = found.header, self._model_of(found.header)
+        latents, damage = salvage.decode(m, found)
+        pixels = coding.synthesise(m, latents, h, [tile.quality if tile else h.quality for tile in found.tiles])
+        alpha = None
+        if h.has_alpha:
+            try:
+                alpha = image.decode_alpha(found.alpha or b"", h.height, h.width)
+            except Corrupt:
+                alpha = image.salvage_alpha(found.alpha or b"", h.height, h.width)
+                damage += f"{'; ' if damage else ''}the alpha plane is damaged"
+        if damage:
+            warnings.warn(damage, DamageWarning, stacklevel=3)
+        return Picture(pixels, alpha, found.metadata)
 
     def _model_of(self, header: Header) -> model.Model:
         if header.model == self.model.id:

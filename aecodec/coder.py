@@ -111,6 +111,11 @@ class Decoder:
             symbols[place] = -magnitude if value & 1 else magnitude
         return symbols
 
+    @property
+    def starved(self) -> bool:
+        """Whether so few words are left that the last part is right only if the next ones are the tile's last."""
+        return int(self._ans.num_words()) < 2
+
     def finish(self) -> None:
         """Raise `Corrupt` unless exactly everything was decoded."""
         if not self._ans.is_empty():

@@ -3,7 +3,7 @@
 Encoding: `analyse` -> `quantise` -> `code`. Decoding: `decode` -> `synthesise`. The two middle ones are exact.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from zlib import crc32
 
 import numpy as np
@@ -116,15 +116,14 @@ def decode(m: Model, header: Header, tiles: Sequence[Tile]) -> Tensor:
     boxes = grid(height, width, header.tile_size // LATENT)
     plane = torch.empty(height, width, m.design.latents, dtype=torch.float32, device=m.device)
     for batch in _batches(boxes, [tile.quality for tile in tiles]):
-        latents = _decode_batch(m, [tiles[i] for i in batch], boxes[batch[0]])
+        latents = decode_batch(m, [tiles[i] for i in batch], boxes[batch[0]])
         for row, i in enumerate(batch):
             plane[boxes[i].rows, boxes[i].columns] = latents[row]
     return plane
 
 
-def _decode_batch(m: Model, tiles: Sequence[Tile], box: Box) -> Tensor:
+def decode_batch(m: Model, tiles: Sequence[Tile], box: Box) -> Tensor:
     """ŷ ``[B, h, w, N]`` of tiles that share the shape of ``box`` and their quality."""
-    quality = tiles[0].quality
     decoders = [m.coder.decoder(tile.words) for tile in tiles]
     checks = [0] * len(tiles)
 
@@ -136,13 +135,7 @@ def _decode_batch(m: Model, tiles: Sequence[Tile], box: Box) -> Tensor:
             checks[i] = crc32(_bytes(row), checks[i])
         return part
 
-    def answer(step: int, mean: Tensor, index: Tensor) -> Tensor:
-        return m.prior.number(next_part(index.byte().cpu().numpy()))  # type: ignore[no-any-return]
-
-    h, w = -(-box.height // 4), -(-box.width // 4)
-    z = next_part(np.tile(m.hyper_index[quality], (len(tiles), h * w))).reshape(len(tiles), h, w, -1)
-    qualities = torch.full((len(tiles),), quality, device=m.device)
-    latents: Tensor = m.prior.decode(m.prior.number(z), qualities, box.height, box.width, answer)
+    latents = latents_of(m, box, len(tiles), tiles[0].quality, next_part)
     for tile, decoder, check in zip(tiles, decoders, checks, strict=True):
         decoder.finish()
         if tile.symbol_crc != check:
@@ -151,10 +144,33 @@ def _decode_batch(m: Model, tiles: Sequence[Tile], box: Box) -> Tensor:
 
 
 @torch.inference_mode()
-def synthesise(m: Model, latents: Tensor, header: Header, tiles: Sequence[Tile], window: int = WINDOW) -> Plane:
-    """Pixels ``[H, W, 1 or 3]`` of latents ``[h, w, N]`` in units of 2^-8, by windows of ``window`` latents a side."""
+def latents_of(
+    m: Model,
+    box: Box,
+    batch: int,
+    quality: int,
+    next_part: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.int32]],
+) -> Tensor:
+    """ŷ ``[B, h, w, N]`` of tiles of the shape of ``box``; ``next_part`` answers indices ``[B, n]`` with symbols."""
+
+    def answer(step: int, mean: Tensor, index: Tensor) -> Tensor:
+        return m.prior.number(next_part(index.byte().cpu().numpy()))  # type: ignore[no-any-return]
+
+    h, w = -(-box.height // 4), -(-box.width // 4)
+    z = next_part(np.tile(m.hyper_index[quality], (batch, h * w))).reshape(batch, h, w, -1)
+    qualities = torch.full((batch,), quality, device=m.device)
+    latents: Tensor = m.prior.decode(m.prior.number(z), qualities, box.height, box.width, answer)
+    return latents
+
+
+@torch.inference_mode()
+def synthesise(m: Model, latents: Tensor, header: Header, qualities: Sequence[int], window: int = WINDOW) -> Plane:
+    """Pixels ``[H, W, 1 or 3]`` of latents ``[h, w, N]`` in units of 2^-8, by windows of ``window`` latents a side.
+
+    ``qualities``: of the tiles.
+    """
     height, width, _ = latents.shape
-    quality = by_latent(m, height, width, header.tile_size, [tile.quality for tile in tiles])
+    quality = by_latent(m, height, width, header.tile_size, qualities)
     gray = header.mode.startswith("L")
     pixels = np.empty((header.height, header.width, 1 if gray else 3), np.uint8)
     for core, outer in windows(height, width, m.synthesis.halo, window):

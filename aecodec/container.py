@@ -13,6 +13,8 @@ from .errors import BadChecksum, Corrupt, LimitExceeded, NotAec, Truncated, Unsu
 SIGNATURE = b"\x89AEC\r\n\x1a"
 VERSION = 1
 
+FIRST_CHUNK = len(SIGNATURE) + 1 + 4 + 4 + 20 + 4  # where the one after HEAD begins
+
 DEFAULT_QUALITY = 50  # what an encoder takes that is not told
 
 MAX_SIDE = 65535
@@ -109,7 +111,7 @@ def read_header(data: Data, max_pixels: int = MAX_PIXELS) -> Header:
     """The header alone; ``data`` may stop anywhere after it. Raises as `read` does."""
     view = memoryview(data).cast("B")
     _check_signature(view)
-    kind, payload, _ = _next_chunk(view, len(SIGNATURE) + 1)
+    kind, payload, _ = next_chunk(view, len(SIGNATURE) + 1)
     return _parse_header(kind, payload, max_pixels)
 
 
@@ -128,7 +130,7 @@ def read(data: Data, max_pixels: int = MAX_PIXELS) -> Container:
         if kind == b"TILE":
             if len(tiles) == header.tile_count:
                 raise Corrupt(f"more than the {header.tile_count} tiles of the header")
-            tiles.append(_parse_tile(payload))
+            tiles.append(parse_tile(payload))
             continue
         others += 1
         _check_ancillary(kind, len(payload), others, bool(tiles))
@@ -147,14 +149,19 @@ def read(data: Data, max_pixels: int = MAX_PIXELS) -> Container:
 def _check_ancillary(kind: bytes, length: int, count: int, tiles_began: bool) -> None:
     if kind == b"HEAD":
         raise Corrupt("a second header")
-    if kind[:1].isupper():
-        raise UnsupportedFeature(f"critical chunk {kind.decode()!r}")
+    check_critical(kind)
     if tiles_began:
         raise Corrupt(f"chunk {kind.decode()!r} after the first tile")
     if count > MAX_ANCILLARY:
         raise LimitExceeded(f"more than {MAX_ANCILLARY} ancillary chunks")
     if kind != b"aLPH" and length > MAX_METADATA:
         raise LimitExceeded(f"metadata of {length} bytes: at most {MAX_METADATA}")
+
+
+def check_critical(kind: bytes) -> None:
+    """Raise `UnsupportedFeature` for a chunk that a decoder must know, and does not."""
+    if kind[:1].isupper():
+        raise UnsupportedFeature(f"critical chunk {kind.decode()!r}")
 
 
 def _check_signature(data: memoryview) -> None:
@@ -172,11 +179,11 @@ def _check_signature(data: memoryview) -> None:
 def _chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     position = len(SIGNATURE) + 1
     while position < len(view):
-        kind, payload, position = _next_chunk(view, position)
+        kind, payload, position = next_chunk(view, position)
         yield kind, payload
 
 
-def _next_chunk(view: memoryview, position: int) -> tuple[bytes, memoryview, int]:
+def next_chunk(view: memoryview, position: int) -> tuple[bytes, memoryview, int]:
     """Type, payload and the position of what follows, the CRC checked."""
     start = position + _CHUNK.size
     if start > len(view):
@@ -213,7 +220,7 @@ def _parse_header(kind: bytes, payload: memoryview, max_pixels: int) -> Header:
     return Header(model, width, height, MODES[mode], quality, tile_size)
 
 
-def _parse_tile(payload: memoryview) -> Tile:
+def parse_tile(payload: memoryview) -> Tile:
     if len(payload) < _TILE.size or (len(payload) - _TILE.size) % 4:
         raise Corrupt(f"a tile of {len(payload)} bytes")
     quality, symbol_crc = _TILE.unpack_from(payload)

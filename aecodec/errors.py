@@ -10,6 +10,7 @@
         * Truncated: the file ends too early
         * BadChecksum: a CRC-32 does not match
         * SymbolMismatch: the decoded symbols are not the encoded ones
+* DamageWarning (a UserWarning): what is missing in a picture that was decoded with errors="conceal"
 * TargetMissed (a ValueError): no quality gives the size or the PSNR that was asked for
 """
 
@@ -52,6 +53,10 @@ class BadChecksum(Corrupt):
 
 class SymbolMismatch(Corrupt):
     """The symbols decoded without complaint, but are not those that were encoded."""
+
+
+class DamageWarning(UserWarning):
+    """A damaged file was decoded as far as it is there."""
 
 
 class TargetMissed(ValueError):

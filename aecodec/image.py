@@ -117,6 +117,18 @@ def decode_alpha(payload: bytes, height: int, width: int) -> Plane:
     return np.cumsum(np.frombuffer(data, np.uint8).reshape(height, width), axis=1, dtype=np.uint8)
 
 
+def salvage_alpha(payload: bytes, height: int, width: int) -> Plane:
+    """The rows that a stream holds which ends too early; opaque below them, and everywhere where it was changed."""
+    alpha = np.full((height, width), 255, np.uint8)
+    try:
+        data = zlib.decompressobj().decompress(payload, height * width)
+    except zlib.error:
+        return alpha
+    rows = len(data) // width
+    np.cumsum(np.frombuffer(data[: rows * width], np.uint8).reshape(rows, width), axis=1, out=alpha[:rows])
+    return alpha
+
+
 def _from_pil(image: Image.Image) -> Picture:
     notes: list[str] = []
     raw_modes = [str(tile[3]) for tile in getattr(image, "tile", ()) if len(tile) > 3]
