@@ -40,6 +40,9 @@ Weights = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 Skip = Annotated[bool, typer.Option("--skip-existing", help="Leave files that exist, without an error.")]
+MaxPixels = Annotated[
+    int, typer.Option(min=1, max=container.MAX_SIDE**2, help="Refuse pictures with more pixels.", show_default="2^28")
+]
 Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Take the files in folders, and keep the tree.")]
 
 
@@ -81,11 +84,18 @@ def compress(
         int,
         typer.Option(min=0, max=9, help="Time to spend on a smaller file: 0 none, 9 a thousand steps of a search."),
     ] = 0,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="Leave out EXIF and XMP, where cameras and places are named.")
+    ] = False,
+    delete_source: Annotated[
+        bool, typer.Option("--delete-source", help="Remove each image once its file is on the disk and decodes.")
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing where a target cannot be met, in place of the nearest file.")
     ] = False,
     device: Device = "auto",
     weights: Weights = None,
+    max_pixels: MaxPixels = container.MAX_PIXELS,
     overwrite: Overwrite = False,
     skip_existing: Skip = False,
     recursive: Recursive = False,
@@ -99,13 +109,15 @@ def compress(
         print("aecodec: give one of --quality, --target-bytes, --target-bpp, --target-psnr", file=sys.stderr)
         raise typer.Exit(2)
     jobs = _plan(images, out, recursive, files.IMAGE_SUFFIXES, ".aec")
-    codec = _codec(device, weights)
+    codec = _codec(device, weights, max_pixels)
     regions = [_usage(control.Region.parse, text) for text in roi or []]
 
     def work(job: "Job", advance: "Progress") -> str:
         data = files.read(job.source)
         size = len(data)
-        picture = files.open_picture(data, codec.max_pixels)
+        picture = files.open_picture(data, max_pixels)
+        if strip:
+            picture = picture.stripped()
         del data  # large pictures leave no room to spare
         height, width, _ = picture.pixels.shape
         offsets = control.offsets(regions, height, width) if regions else None
@@ -131,6 +143,9 @@ def compress(
         files.write(job.target, coded)
         bpp = len(coded) * 8 / (width * height)
         line = f"{_size(size)} -> {_size(len(coded))}  {bpp:.3f} bpp{_in_brackets(picture.notes)}"
+        if delete_source and not missed:
+            files.delete_source(job, codec.verify)
+            line += "  source deleted"
         if missed:
             raise errors.TargetMissed(f"{line}  target missed: {missed}", coded)
         return line
@@ -147,6 +162,7 @@ def decompress(
     ] = False,
     device: Device = "auto",
     weights: Weights = None,
+    max_pixels: MaxPixels = container.MAX_PIXELS,
     overwrite: Overwrite = False,
     skip_existing: Skip = False,
     recursive: Recursive = False,
@@ -156,7 +172,7 @@ def decompress(
 
     jobs = _plan(paths, out, recursive, {".aec"}, ".png")
     formats = {job: _usage(files.image_format, job.target) for job in jobs}
-    codec = _codec(device, weights)
+    codec = _codec(device, weights, max_pixels)
 
     def work(job: "Job", _: "Progress") -> str:
         data = files.read(job.source)
@@ -210,13 +226,14 @@ def verify(
     paths: Annotated[list[Path], typer.Argument(metavar="FILES...", help=".aec files or folders, or -.")],
     device: Device = "auto",
     weights: Weights = None,
+    max_pixels: MaxPixels = container.MAX_PIXELS,
     recursive: Recursive = False,
 ) -> None:
     """Check files: every checksum and every symbol."""
     from . import files
 
     found = _usage(files.expand, paths, recursive, {".aec"})
-    codec = _codec(device, weights)
+    codec = _codec(device, weights, max_pixels)
 
     def work(job: "Job", _: "Progress") -> str:
         h = codec.verify(files.read(job.source))
@@ -286,10 +303,10 @@ def _training(module: str) -> Any:
         raise typer.Exit(2) from None
 
 
-def _codec(device: str, weights: Path | None) -> "Codec":
+def _codec(device: str, weights: Path | None, max_pixels: int) -> "Codec":
     from .codec import Codec
 
-    return _usage(Codec, device, weights or "base")
+    return _usage(Codec, device, weights or "base", max_pixels)
 
 
 def _plan(sources: list[Path], out: str | None, recursive: bool, inputs: set[str], suffix: str) -> "list[Job]":

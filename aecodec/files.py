@@ -5,7 +5,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,23 @@ def write(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
+
+
+def delete_source(job: Job, verify: Callable[[bytes], object]) -> None:
+    """Remove what a job was made from, once ``verify`` accepts what the disk holds of the target.
+
+    Raises what ``verify`` raises, and OSError.
+    """
+    if STANDARD in (job.source, job.target):
+        return
+    verify(job.target.read_bytes())
+    if hasattr(os, "O_DIRECTORY"):  # the new name has to survive a loss of power before the old file goes
+        folder = os.open(job.target.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    job.source.unlink()
 
 
 def open_picture(data: bytes, max_pixels: int) -> Picture:

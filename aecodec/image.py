@@ -1,10 +1,11 @@
 """Pictures in and out: PIL images, arrays and tensors on one side, planes of bytes and metadata on the other."""
 
+import contextlib
 import io
 import sys
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -21,6 +22,7 @@ Plane = npt.NDArray[np.uint8]
 Kind = Literal["pil", "numpy", "torch"]
 
 _EXIF_PREFIX = b"Exif\x00\x00"
+_ORIENTATION = 0x112
 # TIFF's tags for layout, compression and embedded blocks, which are wrong for any other file
 _STORAGE_TAGS = {0xFE, 0xFF, *range(0x100, 0x10E), 0x111, *range(0x115, 0x11A), 0x11C, 0x11D, 0x124, 0x125, 0x13D}
 _STORAGE_TAGS |= {*range(0x140, 0x146), 0x14A, *range(0x152, 0x15C), *range(0x200, 0x215), 0x2BC, 0x8649, 0x8773}
@@ -38,6 +40,18 @@ class Picture:
     @property
     def mode(self) -> str:
         return ("L" if self.pixels.shape[2] == 1 else "RGB") + ("" if self.alpha is None else "A")
+
+    def stripped(self) -> "Picture":
+        """Without EXIF and XMP, except for what showing the picture needs: profile and orientation."""
+        metadata = {key: value for key, value in self.metadata.items() if key == "icc"}
+        old, new = Image.Exif(), Image.Exif()
+        with contextlib.suppress(Exception):  # broken EXIF makes Pillow raise almost anything
+            old.load(_EXIF_PREFIX + self.metadata.get("exif", b""))
+        orientation = old.get(_ORIENTATION)
+        if orientation in range(2, 9):
+            new[_ORIENTATION] = orientation
+            metadata["exif"] = new.tobytes().removeprefix(_EXIF_PREFIX)
+        return replace(self, metadata=metadata)
 
 
 def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:

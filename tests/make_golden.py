@@ -7,6 +7,7 @@ reference decoder reads them.
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -25,8 +26,8 @@ def digest(tiles: list[TileSymbols]) -> str:
     return hashlib.sha256(",".join(map(str, flat)).encode()).hexdigest()
 
 
-def pictures() -> dict[str, tuple[Image.Image, int]]:
-    """Small pictures of every kind with the quality to code them at."""
+def pictures() -> dict[str, tuple[Image.Image, dict[str, Any]]]:
+    """Small pictures of every kind, and what to code them with."""
     photo: Plane = np.asarray(data.astronaut())
     rows, columns = np.mgrid[:40, :50]
     disc = ((rows - 20) ** 2 + (columns - 25) ** 2 < 300).astype(np.uint8) * 255
@@ -35,16 +36,23 @@ def pictures() -> dict[str, tuple[Image.Image, int]]:
     exif[0x0112] = 6
     with_metadata.info["exif"] = exif.tobytes()
     with_metadata.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return {
-        "rgb": (Image.fromarray(photo[0:60, 200:290]), 60),
-        "gray": (Image.fromarray(photo[100:137, 180:240, 1]), 40),
-        "alpha": (Image.fromarray(np.dstack((photo[100:140, 200:250], disc))), 50),
-        "gray_alpha": (Image.fromarray(np.dstack((photo[100:140, 200:250, 0], disc)), "LA"), 30),
-        "one_pixel": (Image.fromarray(photo[150:151, 200:201]), 100),
-        "escapes": (Image.fromarray((np.indices((33, 35)).sum(0) % 2 * 255).astype(np.uint8)), 100),
-        "two_tiles": (Image.fromarray(np.hstack((photo[90:100], photo[90:100, :40]))), 20),
-        "metadata": (with_metadata, 0),
+    with_metadata.info["xmp"] = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
+    region = np.zeros((20, 140), int)
+    region[:, 130:] = 60
+    images: dict[str, tuple[Plane, dict[str, Any]]] = {
+        "rgb": (photo[0:60, 200:290], {"quality": 60}),
+        "gray": (photo[100:137, 180:240, 1], {"quality": 40}),
+        "alpha": (np.dstack((photo[100:140, 200:250], disc)), {"quality": 50}),
+        "gray_alpha": (np.dstack((photo[100:140, 200:250, 0], disc)), {"quality": 30}),
+        "one_pixel": (photo[150:151, 200:201], {"quality": 100}),
+        "escapes": ((np.indices((33, 35)).sum(0) % 2 * 255).astype(np.uint8), {"quality": 100}),
+        "two_tiles": (np.hstack((photo[90:100], photo[90:100, :40])), {"quality": 20}),
+        "two_qualities": (photo[100:120, 150:290], {"quality": 10, "roi": region}),
+        "unrounded_search": (photo[100:148, 200:248], {"quality": 70, "effort": 2}),
+        "annealed_search": (photo[100:148, 200:248], {"quality": 20, "effort": 4}),
     }
+    found = {name: (Image.fromarray(pixels), options) for name, (pixels, options) in images.items()}
+    return found | {"metadata": (with_metadata, {"quality": 0})}
 
 
 def main() -> None:
@@ -52,8 +60,8 @@ def main() -> None:
     codec = Codec(device="cpu")
     reference = Reference(registry.find(codec.model.id))
     digests = {}
-    for name, (image, quality) in pictures().items():
-        coded = codec.compress(image, quality)
+    for name, (image, options) in pictures().items():
+        coded = codec.compress(image, **options)
         (FOLDER / f"{name}.aec").write_bytes(coded)
         codec.decompress(coded).save(FOLDER / f"{name}.png")
         digests[name] = digest(reference.decode(coded))

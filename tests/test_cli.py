@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from typer.testing import CliRunner, Result
 
-from aecodec import Codec, container, registry
+from aecodec import Codec, SymbolMismatch, container, registry
 from aecodec.cli import app
 from aecodec.container import Container, Tile
 
@@ -330,3 +330,50 @@ def test_version() -> None:
 def test_messages_name_what_was_converted(tmp_path: Path) -> None:
     Image.fromarray(np.full((5, 5), 60000, np.uint16)).save(tmp_path / "deep.png")
     assert "16 bits" in run("compress", tmp_path / "deep.png").stderr
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_stripped_metadata(tmp_path: Path, small_image: Image.Image, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x112], exif[0x10F] = orientation, "a camera"
+    exif.get_ifd(0x8825)[1] = "N"  # where it was
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    source, target = tmp_path / "photo.png", tmp_path / "photo.aec"
+    small_image.save(source, exif=exif, icc_profile=profile)
+    assert run("compress", source).exit_code == 0
+    assert b"a camera" in target.read_bytes()
+    assert run("compress", source, "--strip", "--overwrite").exit_code == 0
+    kept = container.read(target.read_bytes()).metadata
+    assert kept["icc"] == profile
+    found = Image.Exif()
+    found.load(b"Exif\0\0" + kept.get("exif", b"MM\0*\0\0\0\x08\0\0\0\0\0\0"))
+    assert dict(found) == ({0x112: orientation} if orientation > 1 else {})
+
+
+def test_sources_are_deleted_only_when_their_files_decode(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Codec, data: bytes) -> None:
+        raise SymbolMismatch("broken memory")
+
+    target = png.with_suffix(".aec")
+    with monkeypatch.context() as patch:
+        patch.setattr(Codec, "verify", fail)
+        assert run("compress", png, "--delete-source").exit_code == 3
+    assert left(png.parent) == {"photo.png", "photo.aec"}
+    result = run("compress", png, "--delete-source", "--overwrite", "--target-bytes", 1)
+    assert result.exit_code == 5, "a target that is missed is no reason to lose the source"
+    assert png.exists()
+    result = run("compress", png, "--delete-source", "--overwrite")
+    assert result.exit_code == 0
+    assert "source deleted" in result.stderr
+    assert left(png.parent) == {"photo.aec"}
+    assert run("verify", target).exit_code == 0
+
+
+def test_the_limit_of_pixels(png: Path) -> None:
+    assert run("compress", png, "--max-pixels", 90 * 70 - 1).exit_code == 4
+    assert run("compress", png, "--max-pixels", 90 * 70).exit_code == 0
+    png.unlink()
+    for command in ("decompress", "verify"):
+        result = run(command, png.with_suffix(".aec"), "--max-pixels", 1000)
+        assert result.exit_code == 4
+        assert "more than the limit of 1000" in result.output
