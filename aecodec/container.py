@@ -21,7 +21,7 @@ MAX_SIDE = 65535
 MAX_PIXELS = 1 << 28  # default of the reader's limit
 MAX_METADATA = 1 << 24  # bytes of one ancillary chunk other than aLPH
 MAX_ANCILLARY = 64  # chunks before the tiles
-TILE_SIZES = range(64, 1024 + 1, 64)
+TILE_SIZES = range(64, 512 + 1, 64)  # larger ones would let 57 bytes ask for a lot of memory
 
 Data = bytes | bytearray | memoryview
 
