@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from PIL import Image
 from rich.console import Console
@@ -20,6 +21,7 @@ from aecodec import Codec
 
 from . import codecs, images, measure, metrics, plot
 from . import effort as effort_module
+from . import exactness as exactness_module
 from . import macs as macs_module
 from . import rd as rd_module
 from . import report as report_module
@@ -227,6 +229,32 @@ def effort(
         cost = f"dearer than effort {before.level}: {len(row.worse)} of {row.files}"
         worst = f", at most {100 * (max(row.worse) - 1):.2f} %" if row.worse else ""
         print(f"effort {row.level}: BD-rate {mean:+.2f} %, {row.times:.1f} times as long, {cost}{worst}")
+
+
+@app.command()
+def exactness(data: Data = None) -> None:
+    """Files of every image, decoded with other threads, instructions, windows and devices: what differs."""
+    ways = exactness_module.ways()
+    with _progress() as bar:
+        samples, _ = _survey(data, bar)
+        codec = Codec(device="cpu")
+        task = bar.add_task("", total=len(samples) + len(ways))
+        files = []
+        for sample in samples:
+            picture, _ = images.read(sample.path)
+            files += [codec.compress(picture, quality) for quality in (10, 60, 95)]
+            bar.advance(task)
+        decoded = []
+        for way in ways:
+            decoded.append(exactness_module.decode(files, way))
+            bar.advance(task)
+    print(f"{len(files)} files on {speed_module.machine()}, torch {torch.__version__}; against {ways[0].name}")
+    for way, found in zip(ways[1:], decoded[1:], strict=True):
+        d = exactness_module.difference(decoded[0], found)
+        print(
+            f"{way.name:22} latents differ in {d.latents} files; pixels by at most {d.largest} of 255, "
+            f"{1e6 * d.share:.2f} samples in a million"
+        )
 
 
 @app.command()

@@ -1,0 +1,88 @@
+"""The same files decoded in many ways: threads, instruction sets, windows, devices. What differs, and by how much."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from multiprocessing import get_context
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from aecodec import Codec, coding, container
+from aecodec.image import Plane
+from aecodec.tiles import WINDOW
+
+
+@dataclass(frozen=True)
+class Way:
+    """How files are decoded, in a process of its own."""
+
+    name: str
+    threads: int = 1
+    instructions: str = ""  # the most that torch, oneDNN and MKL may use; all that there are if empty
+    window: int = WINDOW
+    device: str = "cpu"
+
+
+WAYS = [
+    Way("1 thread"),
+    Way("2 threads", threads=2),
+    Way("no vectors beyond SSE", instructions="sse"),
+    Way("AVX2", instructions="avx2"),
+    Way("windows of 9 latents", window=9),
+    Way("GPU", device="cuda"),
+]
+_LIMITS = {
+    "": {},
+    "sse": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """From the first way: in latents ŷ, which must not be any, and in 8-bit samples of the pictures."""
+
+    latents: int  # files whose ŷ differ in any bit
+    largest: int  # grey levels
+    share: float  # of the samples that differ
+
+
+def ways() -> list[Way]:
+    """Those that this machine has."""
+    return [way for way in WAYS if way.device == "cpu" or torch.cuda.is_available()]
+
+
+def decode(files: Sequence[bytes], way: Way) -> list[tuple[str, Plane]]:
+    """The hash of ŷ and the pixels of each file."""
+    with (
+        mock.patch.dict(os.environ, _LIMITS[way.instructions]),
+        ProcessPoolExecutor(1, get_context("spawn")) as pool,
+    ):
+        return pool.submit(_decode, files, way).result()
+
+
+def _decode(files: Sequence[bytes], way: Way) -> list[tuple[str, Plane]]:
+    torch.set_num_threads(way.threads)
+    m = Codec(device="cuda" if way.device == "cuda" else "cpu").model
+    found = []
+    for data in files:
+        parsed = container.read(data)
+        latents = coding.decode(m, parsed.header, parsed.tiles)
+        qualities = [tile.quality for tile in parsed.tiles]
+        pixels = coding.synthesise(m, latents, parsed.header, qualities, way.window)
+        found.append((sha256(latents.cpu().numpy().tobytes()).hexdigest(), pixels))
+    return found
+
+
+def difference(first: Sequence[tuple[str, Plane]], other: Sequence[tuple[str, Plane]]) -> Difference:
+    steps: list[npt.NDArray[np.int16]] = [
+        np.abs(a.astype(np.int16) - b).ravel() for (_, a), (_, b) in zip(first, other, strict=True)
+    ]
+    each = np.concatenate(steps)
+    changed = sum(a != b for (a, _), (b, _) in zip(first, other, strict=True))
+    return Difference(changed, int(each.max()), float((each > 0).mean()))
