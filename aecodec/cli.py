@@ -1,6 +1,7 @@
 """The command line. It parses, calls and prints; what it calls is in `files`, `codec` and `training`."""
 
 import json
+import signal
 import sys
 import time
 import warnings
@@ -336,6 +337,7 @@ def _run(
     if overwrite and skip:
         print("aecodec: --overwrite and --skip-existing exclude each other", file=sys.stderr)
         raise typer.Exit(2)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds: what is half written goes
     taken: dict[Path, Path] = {}
     failures = set()
     with _progress(len(jobs), stream or sys.stderr, slow) as (show, advance):

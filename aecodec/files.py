@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -109,12 +110,17 @@ def plan(sources: Sequence[Path], out: str | None, recursive: bool, inputs: set[
             target = Path(out) / below / (path.stem + suffix)
         else:
             target = Path(out)
-        if target == path != STANDARD:
+        if STANDARD not in (path, target) and (target == path or _same_file(target, path)):
             raise UsageError(f"{path}: would be written over itself")
         if suffix == ".aec" and target.suffix.lower() in IMAGE_SUFFIXES:
             raise UsageError(f"{target}: what is written is an .aec file, whatever the name says")
         jobs.append(Job(path, target))
     return jobs
+
+
+def _same_file(target: Path, path: Path) -> bool:
+    """Whether two names, by links, stand for one file."""
+    return target.exists() and path.exists() and target.samefile(path)
 
 
 def read(path: Path) -> bytes:
@@ -135,7 +141,8 @@ def write(path: Path, data: bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
-    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.partial")
+    writer = f"{os.getpid()}-{threading.get_native_id()}"  # several may write the same file: the last one wins
+    partial = path.with_name(f".{path.name[:100]}.{writer}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:

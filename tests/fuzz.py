@@ -106,14 +106,14 @@ def run(count: int, seed: int) -> Counter[str]:
     for n in range(count):
         data = mutant(source, seeds)
         try:
-            found[_outcome(codec, data)] += 1
+            found[outcome(codec, data)] += 1
         except BaseException:
             (FOLDER / f"found-{seed}-{n}.aec").write_bytes(data)
             raise
     return found
 
 
-def _outcome(codec: Codec, data: bytes) -> str:
+def outcome(codec: Codec, data: bytes) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for errors in ("conceal", "strict"):

@@ -5,6 +5,8 @@ from dataclasses import replace
 from zlib import crc32
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 from aecodec import container, errors
 from aecodec.container import Container, Header, Tile
@@ -27,6 +29,37 @@ def head(**fields: int) -> bytes:
 def test_round_trip() -> None:
     assert container.read(DATA) == FILE
     assert container.read_header(DATA[:40]) == HEADER
+
+
+@some.composite
+def containers(draw: some.DrawFn) -> Container:
+    """Any that an encoder may write."""
+    sides, qualities = some.integers(1, 300), some.integers(0, 100)
+    model, mode = draw(some.binary(min_size=8, max_size=8)), draw(some.sampled_from(container.MODES))
+    header = Header(model, draw(sides), draw(sides), mode, draw(qualities), draw(some.sampled_from((64, 192, 512))))
+    words = some.lists(some.binary(min_size=4, max_size=4), max_size=6).map(b"".join)
+    tiles = some.builds(Tile, qualities, some.integers(0, 2**32 - 1), words)
+    payloads = some.binary(min_size=1, max_size=50)
+    return Container(
+        header,
+        draw(some.lists(tiles, min_size=header.tile_count, max_size=header.tile_count)),
+        draw(some.dictionaries(some.sampled_from(list(container.METADATA)), payloads)),
+        draw(payloads) if header.has_alpha else None,
+    )
+
+
+@settings(deadline=None)
+@given(containers())
+def test_any_round_trip(file: Container) -> None:
+    assert container.read(container.write(file)) == file
+
+
+@settings(deadline=None)
+@given(some.binary(max_size=300), some.booleans())
+def test_bytes_of_any_kind(data: bytes, signed: bool) -> None:
+    """None is a file, and each has its error."""
+    with pytest.raises(errors.AecError):
+        container.read((container.SIGNATURE + b"\1") * signed + data)
 
 
 def test_round_trip_with_alpha() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from PIL import Image
 
 from aecodec import AecError, Codec, coding, container, errors, registry
 from aecodec.container import Tile
+from aecodec.prior import ExactPrior
 
 from .conftest import GOLDEN
 from .make_golden import FOLDER, digest, pictures
 from .reference import Reference
+from .test_prior import tensors
 
 by_name = pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 
@@ -36,7 +39,7 @@ def test_picture(codec: Codec, path: Path, threads: int) -> None:
 
 @by_name
 def test_symbols_of_the_reference_decoder(codec: Codec, reference: Reference, path: Path) -> None:
-    """The reference decodes the symbols of record, and its latents are the package's."""
+    """The reference decodes the symbols of record, and its latents are the package's, with torch and with numpy."""
     data = path.read_bytes()
     tiles = reference.decode(data)
     assert digest(tiles) == json.loads((FOLDER / "symbols.json").read_text())[path.stem]
@@ -44,6 +47,19 @@ def test_symbols_of_the_reference_decoder(codec: Codec, reference: Reference, pa
     latents = coding.decode(codec.model, parsed.header, parsed.tiles).numpy()
     rows = [np.concatenate([np.array(tile.latents) for tile in tiles], 1)]  # golden files have one row of tiles
     np.testing.assert_array_equal(latents, np.concatenate(rows))
+    prior = ExactPrior(tensors(codec), np)
+    for tile, coded in zip(tiles, parsed.tiles, strict=True):
+        expected = np.array(tile.latents)
+        height, width, _ = expected.shape
+        z, *steps = [np.array([part]) for part in tile.parts]
+
+        def answer(step: int, mean: Any, index: Any, tile: Any = tile, steps: Any = steps) -> Any:
+            np.testing.assert_array_equal(index[0], tile.indices[step])
+            return steps[step]
+
+        z = z.reshape(1, -(-height // 4), -(-width // 4), -1)
+        found = prior.decode(prior.number(z), np.array([coded.quality]), height, width, answer)
+        np.testing.assert_array_equal(found[0], expected)
 
 
 def test_escapes_occur(reference: Reference) -> None:
