@@ -232,29 +232,44 @@ def effort(
 
 
 @app.command()
-def exactness(data: Data = None) -> None:
+def exactness(
+    data: Data = None,
+    keep: Annotated[Path | None, typer.Option(help="Write files and pictures here, an .npz.")] = None,
+    against: Annotated[Path | None, typer.Option(help="Take files and pictures from here, kept elsewhere.")] = None,
+) -> None:
     """Files of every image, decoded with other threads, instructions, windows and devices: what differs."""
     ways = exactness_module.ways()
     with _progress() as bar:
-        samples, _ = _survey(data, bar)
-        codec = Codec(device="cpu")
-        task = bar.add_task("", total=len(samples) + len(ways))
-        files = []
-        for sample in samples:
-            picture, _ = images.read(sample.path)
-            files += [codec.compress(picture, quality) for quality in (10, 60, 95)]
+        if against:
+            name, others = str(against), ways
+            files, first = exactness_module.recall(against)
+        else:
+            name, others = ways[0].name, ways[1:]
+            files = _files(data, bar)
+            first = exactness_module.decode(files, ways[0])
+        task, differences = bar.add_task("", total=len(others)), []
+        for way in others:
+            differences.append(exactness_module.difference(first, exactness_module.decode(files, way)))
             bar.advance(task)
-        decoded = []
-        for way in ways:
-            decoded.append(exactness_module.decode(files, way))
-            bar.advance(task)
-    print(f"{len(files)} files on {speed_module.machine()}, torch {torch.__version__}; against {ways[0].name}")
-    for way, found in zip(ways[1:], decoded[1:], strict=True):
-        d = exactness_module.difference(decoded[0], found)
+    print(f"{len(files)} files on {speed_module.machine()}, torch {torch.__version__}; against {name}")
+    for way, d in zip(others, differences, strict=True):
         print(
             f"{way.name:22} latents differ in {d.latents} files; pixels by at most {d.largest} of 255, "
             f"{1e6 * d.share:.2f} samples in a million"
         )
+    if keep:
+        exactness_module.keep(keep, files, first)
+
+
+def _files(data: Path | None, bar: Progress) -> list[bytes]:
+    """Every image in three qualities."""
+    samples, _ = _survey(data, bar)
+    codec, task, files = Codec(device="cpu"), bar.add_task("", total=len(samples)), []
+    for sample in samples:
+        picture, _ = images.read(sample.path)
+        files += [codec.compress(picture, quality) for quality in (10, 60, 95)]
+        bar.advance(task)
+    return files
 
 
 @app.command()

@@ -1,4 +1,7 @@
-"""The same files decoded in many ways: threads, instruction sets, windows, devices. What differs, and by how much."""
+"""The same files decoded in many ways: threads, instruction sets, windows, devices. What differs, and by how much.
+
+What one machine, or one version of torch, has decoded can be kept for another one to compare with.
+"""
 
 import os
 from collections.abc import Sequence
@@ -6,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from multiprocessing import get_context
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -52,13 +56,16 @@ class Difference:
     share: float  # of the samples that differ
 
 
+Decoded = tuple[str, Plane]  # the hash of ŷ, and the pixels
+
+
 def ways() -> list[Way]:
     """Those that this machine has."""
     return [way for way in WAYS if way.device == "cpu" or torch.cuda.is_available()]
 
 
-def decode(files: Sequence[bytes], way: Way) -> list[tuple[str, Plane]]:
-    """The hash of ŷ and the pixels of each file."""
+def decode(files: Sequence[bytes], way: Way) -> list[Decoded]:
+    """What each file decodes to, in a process of its own."""
     with (
         mock.patch.dict(os.environ, _LIMITS[way.instructions]),
         ProcessPoolExecutor(1, get_context("spawn")) as pool,
@@ -66,7 +73,7 @@ def decode(files: Sequence[bytes], way: Way) -> list[tuple[str, Plane]]:
         return pool.submit(_decode, files, way).result()
 
 
-def _decode(files: Sequence[bytes], way: Way) -> list[tuple[str, Plane]]:
+def _decode(files: Sequence[bytes], way: Way) -> list[Decoded]:
     torch.set_num_threads(way.threads)
     m = Codec(device="cuda" if way.device == "cuda" else "cpu").model
     found = []
@@ -79,10 +86,23 @@ def _decode(files: Sequence[bytes], way: Way) -> list[tuple[str, Plane]]:
     return found
 
 
-def difference(first: Sequence[tuple[str, Plane]], other: Sequence[tuple[str, Plane]]) -> Difference:
+def difference(first: Sequence[Decoded], other: Sequence[Decoded]) -> Difference:
     steps: list[npt.NDArray[np.int16]] = [
         np.abs(a.astype(np.int16) - b).ravel() for (_, a), (_, b) in zip(first, other, strict=True)
     ]
     each = np.concatenate(steps)
     changed = sum(a != b for (a, _), (b, _) in zip(first, other, strict=True))
     return Difference(changed, int(each.max()), float((each > 0).mean()))
+
+
+def keep(path: Path, files: Sequence[bytes], decoded: Sequence[Decoded]) -> None:
+    """Write files and what they decode to, for `recall`."""
+    arrays = {f"file{i}": np.frombuffer(data, np.uint8) for i, data in enumerate(files)}
+    arrays |= {f"pixels{i}": pixels for i, (_, pixels) in enumerate(decoded)}
+    np.savez(path, latents=[latents for latents, _ in decoded], **arrays)  # type: ignore[arg-type]
+
+
+def recall(path: Path) -> tuple[list[bytes], list[Decoded]]:
+    with np.load(path) as kept:
+        found = [(str(latents), kept[f"pixels{i}"]) for i, latents in enumerate(kept["latents"])]
+        return [kept[f"file{i}"].tobytes() for i in range(len(found))], found

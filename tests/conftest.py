@@ -62,3 +62,11 @@ def others(tmp_path_factory: pytest.TempPathFactory, photo: Plane) -> Path:
     path = tmp_path_factory.mktemp("others")
     Image.fromarray(photo[300:, 300:]).save(path / "other.png")
     return path
+
+
+@pytest.fixture
+def one_photo(tmp_path: Path, photo: Plane) -> Path:
+    path = tmp_path / "images"
+    path.mkdir()
+    Image.fromarray(photo[:200, :240]).save(path / "photo.png")
+    return path

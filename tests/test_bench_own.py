@@ -1,0 +1,75 @@
+"""What the bench measures of this codec alone: efforts, exactness, speed, networks."""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aecodec import Codec
+from aecodec.image import Plane
+from bench import codecs, exactness, speed
+from bench.macs import count
+
+from .test_bench import run
+
+
+def test_what_efforts_gain(one_photo: Path) -> None:
+    result = run("effort", "--data", one_photo, "--level", 2, "--level", 1, "--side", 96)
+    assert result.exit_code == 0, result.output
+    gains = re.findall(r"effort (.): BD-rate (\S+) %, .* dearer than effort (.): 0 of 5", result.output)
+    assert [(level, before) for level, _, before in gains] == [("1", "0"), ("2", "1")]
+    assert all(-4 < float(gain) < -0.3 for _, gain, _ in gains)
+
+
+def test_other_ways_of_decoding(one_photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = [way for way in exactness.WAYS if way.name in ("1 thread", "no vectors beyond SSE")]
+    monkeypatch.setattr(exactness, "ways", lambda: few)
+    kept = tmp_path / "kept.npz"
+    result = run("exactness", "--data", one_photo, "--keep", kept)
+    found = re.findall(r"^(.+?)  +latents differ in 0 files; pixels by at most [01] of 255", result.output, re.M)
+    assert found == [way.name for way in exactness.ways()[1:]], result.output
+    files, decoded = exactness.recall(kept)
+    (_, first), *rest = decoded
+    exactness.keep(kept, files, [("another", first + (first < 255)), *rest])
+    result = run("exactness", "--against", kept)
+    found = re.findall(r"latents differ in 1 files; pixels by at most 1 of 255, (\S+) samples", result.output)
+    assert len(found) == len(exactness.ways())
+    assert all(float(share) > 300_000 for share in found)
+
+
+def test_tasks_take_turns() -> None:
+    order: list[str] = []
+    found = speed.interleaved({name: partial(order.append, name) for name in "ab"}, 2)
+    assert order == list("ababab")
+    assert found.keys() == {"a", "b"}
+
+
+def test_speed_of_every_codec_at_the_same_rate(one_photo: Path) -> None:
+    found = speed._codec_speed(one_photo / "photo.png", 1, 1)
+    assert found.keys() == codecs.ALWAYS & codecs.roster()[0].keys()
+    for row in found.values():
+        assert 0.6 < row["bpp"] <= speed.BPP
+        assert row["encode"] > 0
+        assert row["decode"] > 0
+
+
+def test_memory_is_that_of_the_command_alone(photo: Plane) -> None:
+    ballast = np.ones(1 << 30, np.uint8)  # of which nothing may be counted
+    found = speed.peak_memory(1, Image.fromarray(photo))
+    assert found.keys() == {"compress", "decompress"}
+    for row in found.values():
+        assert 0.1 < row["gibibytes"] < 1
+    assert ballast[-1] == 1
+
+
+def test_the_decoder_keeps_its_budget(codec: Codec) -> None:
+    parts = count(codec)
+    assert parts["synthesis"][0] + parts["prior"][0] <= 10
+    d = codec.model.design
+    n, c = d.latents, d.features
+    # by hand: at 1/16 a block of width N and N -> 4C, at 1/8 the blocks and C -> 192
+    synthesis = (9 * n + 2 * n * n + n * 4 * c) / 256 + (d.synthesis_blocks * (9 * c + 4 * c * c) + c * 192) / 64
+    assert parts["synthesis"][0] == pytest.approx(synthesis / 1000)
