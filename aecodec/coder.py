@@ -41,6 +41,8 @@ class Coder:
     def __init__(self, supports: Sequence[int], frequencies: Sequence[int]):
         """``frequencies``: those of all tables, one after the other, each of 2 * support + 2 positive integers."""
         self.supports = [int(k) for k in supports]
+        if min(self.supports) < 0 or sum(2 * k + 2 for k in self.supports) != len(frequencies):
+            raise ValueError("supports that do not fit the tables")
         ends = np.cumsum([2 * k + 2 for k in self.supports])
         self.frequencies = np.split(np.asarray(frequencies, np.int64), ends[:-1])
         for k, f in zip(self.supports, self.frequencies, strict=True):

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,23 @@ from torch import Tensor, nn
 
 from . import files, registry
 from .coder import Coder
-from .prior import ExactPrior
+from .prior import SCALES, ExactPrior
 from .transforms import Analysis, Design, HyperAnalysis, Synthesis
 
 QUALITIES = 101
 NORMATIVE = ("coder.", "prior.", "synthesis")  # tensors with these prefixes decide what a file decodes to
+MOST = 4096  # channels or blocks that a design may have
+TABLES = {  # over quality, and what part of the design their width is
+    "analysis_rate": "features",
+    "synthesis_rate": "features",
+    "hyper_gain": "hyper_latents",
+    "coder.hyper_index": "hyper_latents",
+    "prior.hyper_inverse_gain": "hyper_latents",
+    "prior.hyper_rate": "hyper",
+    "prior.gain": "latents",
+    "prior.inverse_gain": "latents",
+    "prior.scale_offset": "latents",
+}
 
 
 def model_id(tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
@@ -32,6 +45,21 @@ def model_id(tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
         shape = "x".join(map(str, value.shape))
         digest.update(f"{name} {value.dtype.name} {shape}\n".encode() + little.tobytes())
     return digest.digest()[:8]
+
+
+def _check(tensors: Mapping[str, npt.NDArray[Any]], design: Design) -> None:
+    """Raise ValueError for what a weights file cannot mean, before anything is made of it."""
+    if not all(isinstance(n, int) and 1 <= n <= MOST for n in asdict(design).values()):
+        raise ValueError("a design out of range")
+    for name, width in TABLES.items():
+        if tensors[name].shape != (QUALITIES, getattr(design, width)):
+            raise ValueError(f"{name} is of the wrong shape")
+    for name, value in tensors.items():
+        if name.startswith(("coder.", "prior.")) and value.dtype.kind not in "iu":
+            raise ValueError(f"{name} is not of integers")
+    index = tensors["coder.hyper_index"]
+    if index.min() < 0 or index.max() >= SCALES or tensors["coder.supports"].shape != (SCALES,):
+        raise ValueError("tables that are not there")
 
 
 class Model:
@@ -47,33 +75,37 @@ class Model:
         def floats(array: npt.NDArray[Any]) -> Tensor:
             return torch.from_numpy(array.astype(np.float32)).to(device)
 
-        def network(module: nn.Module, prefix: str) -> Any:
-            module.load_state_dict({name: torch.from_numpy(t) for name, t in part(prefix).items()})
-            return module.to(device).eval().requires_grad_(False)
+        def network(kind: Callable[[Design], nn.Module], prefix: str) -> Any:
+            with torch.device("meta"):  # whatever the design asks for, only the tensors that there are take memory
+                module = kind(design)
+            module.load_state_dict({name: torch.from_numpy(t) for name, t in part(prefix).items()}, assign=True)
+            return module.to(device, torch.float32).eval().requires_grad_(False)
 
+        _check(tensors, design)
         self.device, self.design = device, design
         self.id = model_id(tensors)
-        self.analysis: Analysis = network(Analysis(design), "analysis.")
-        self.hyper_analysis: HyperAnalysis = network(HyperAnalysis(design), "hyper_analysis.")
-        self.synthesis: Synthesis = network(Synthesis(design), "synthesis.")
+        self.analysis: Analysis = network(Analysis, "analysis.")
+        self.hyper_analysis: HyperAnalysis = network(HyperAnalysis, "hyper_analysis.")
+        self.synthesis: Synthesis = network(Synthesis, "synthesis.")
         self.analysis_rate = floats(tensors["analysis_rate"])  # [101, C]
         self.synthesis_rate = floats(tensors["synthesis_rate"])  # [101, C]
         self.hyper_gain = floats(tensors["hyper_gain"])  # [101, Nz]
         self.hyper_index: npt.NDArray[np.uint8] = tensors["coder.hyper_index"]  # [101, Nz]
         self.coder = Coder(tensors["coder.supports"].tolist(), tensors["coder.frequencies"].tolist())
-        if self.hyper_index.max() >= len(self.coder.supports):
-            raise ValueError("hyper-latents of a table that is not there")
         self.prior = ExactPrior(part("prior."), torch, lambda x: torch.from_numpy(x).to(device))
         if self.prior.bound() >= 1 << 53:
             raise ValueError("the weights of the prior are too large for exact sums")
+        # one cell of latents, so that tensors of the prior that are missing or do not fit are found now
+        z = self.prior.number(np.zeros((1, 1, 1, design.hyper_latents), np.int32))
+        self.prior.decode(z, torch.zeros(1, dtype=torch.int64, device=device), 2, 2, lambda step, mean, index: mean * 0)
 
 
 def load(path: Path, device: torch.device) -> Model:
     """The model of a weights file. Raises ValueError for what is none."""
+    stated = registry.metadata(path)
     try:
-        stated = registry.metadata(path)
         model = Model(load_file(path), Design(**json.loads(stated["design"])), device)
-    except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
+    except (SafetensorError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a weights file of this release ({error})") from None
     if model.id.hex() != stated.get("model_id"):
         raise ValueError(f"{path}: the tensors do not have the id that the file states")

@@ -1,0 +1,91 @@
+"""Weights files that are none: each is refused when it is loaded, with its name, before it takes any memory."""
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from aecodec import Codec, model, registry
+from aecodec.transforms import Design
+
+Attack = Callable[[dict[str, Any], dict[str, Any]], Any]
+
+
+@pytest.fixture(scope="module")
+def whole(codec: Codec) -> tuple[dict[str, Any], Design]:
+    return load_file(registry.find(codec.model.id)), codec.model.design
+
+
+def test_a_written_file_is_the_same_model(whole: tuple[dict[str, Any], Design], codec: Codec, tmp_path: Path) -> None:
+    tensors, design = whole
+    identity = model.write(tmp_path / "a.safetensors", tensors, asdict(design))
+    assert identity == codec.model.id.hex()
+    assert model.load(tmp_path / "a.safetensors", torch.device("cpu")).id == codec.model.id
+
+
+def put(name: str, change: Callable[[Any], Any]) -> Attack:
+    def attack(tensors: dict[str, Any], design: dict[str, Any]) -> None:
+        tensors[name] = np.ascontiguousarray(change(tensors[name]))
+
+    return attack
+
+
+def ask(**fields: Any) -> Attack:
+    return lambda tensors, design: design.update(fields)
+
+
+ATTACKS: dict[str, Attack] = {
+    "a tensor is missing": lambda tensors, design: tensors.pop("prior.context3_head2.bias"),
+    "a table is missing": lambda tensors, design: tensors.pop("hyper_gain"),
+    "a layer of another shape": put("prior.context2_mix.weight", lambda t: t[:-1]),
+    "a transform of another shape": put("synthesis.leave.weight", lambda t: t[:, :-1]),
+    "fewer qualities": put("prior.gain", lambda t: t[:50]),
+    "rates of another width": put("synthesis_rate", lambda t: t[:, :1]),
+    "a prior that is not exact": put("prior.hyper_enter.weight", lambda t: t / 3),
+    "a prior without end": put("prior.hyper_enter.bias", lambda t: np.full(t.shape, np.inf, np.float32)),
+    "sums that lose bits": put("prior.hyper_enter.weight", lambda t: np.full(t.shape, 2**31 - 1, np.int32)),
+    "indices of no table": put("coder.hyper_index", lambda t: t + np.uint8(100)),
+    "negative indices": put("coder.hyper_index", lambda t: -t.astype(np.int64)),
+    "negative supports": put("coder.supports", lambda t: t - 5),
+    "fewer tables": put("coder.supports", lambda t: t[:-1]),
+    "frequencies of zero": put("coder.frequencies", lambda t: t * 0),
+    "a width beyond memory": ask(features=10**6),
+    "a width of 4096": ask(features=4096, context=4096),
+    "no width": ask(latents=0),
+    "a width that is no number": ask(latents="320"),
+    "a width that is not whole": ask(latents=320.5),
+    "blocks without end": ask(analysis_blocks=10**9),
+    "an unknown field": ask(colour=1),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_what_is_no_model(whole: tuple[dict[str, Any], Design], attack: Attack, tmp_path: Path) -> None:
+    tensors, design = dict(whole[0]), asdict(whole[1])
+    attack(tensors, design)
+    path = tmp_path / "bad.safetensors"
+    model.write(path, tensors, design)
+    with pytest.raises(ValueError, match=r"bad\.safetensors: not a weights file"):
+        Codec("cpu", path)
+
+
+def test_another_id(whole: tuple[dict[str, Any], Design], tmp_path: Path) -> None:
+    path = tmp_path / "bad.safetensors"
+    model.write(path, whole[0], asdict(whole[1]))
+    stated = registry.metadata(path)
+    save_file(whole[0], path, {**stated, "model_id": "00" * 8})
+    with pytest.raises(ValueError, match="the id that the file states"):
+        Codec("cpu", path)
+
+
+def test_another_design_is_a_model_too(whole: tuple[dict[str, Any], Design]) -> None:
+    """Fewer analysis blocks: what decodes a file, and so the id, stays the same."""
+    tensors = {name: t for name, t in whole[0].items() if not re.match(r"analysis\.blocks\.[1-9]", name)}
+    design = replace(whole[1], analysis_blocks=1)
+    assert model.Model(tensors, design, torch.device("cpu")).id == model.model_id(whole[0])
