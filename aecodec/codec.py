@@ -4,29 +4,38 @@ import math
 import operator
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, overload
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from . import coding, container, control, image, model, registry, salvage, search
-from .coding import Part
+from .coding import Part, Quantised
 from .container import DEFAULT_QUALITY, Container, Data, Header
 from .control import Offsets
 from .errors import Corrupt, DamageWarning, TargetMissed
-from .image import Kind, Picture, Plane
+from .image import Picture, Plane
+from .prior import ACTIVATION_BITS
+from .tiles import LATENT, Box, grid, latent_size
 
 if TYPE_CHECKING:
     from PIL import Image
+
+T = TypeVar("T")
 
 IN_FLIGHT = 3  # images of `compress_many` between analysis and output
 
 Device = Literal["auto", "cpu", "cuda"]
 Errors = Literal["strict", "conceal"]
+Output = Literal["pil", "numpy", "torch"]
+Decoded = Union["Image.Image", Plane, Tensor]
+Region = tuple[int, int, int, int]  # x, y, width, height in pixels
 Progress = Callable[[float], object]  # called with a share from 0 to 1
 
 
@@ -148,7 +157,8 @@ class Codec:
         if psnr is not None:
 
             def decibels(data: bytes) -> float:
-                return control.psnr(prepared.pixels, self._picture(container.read(data, self.max_pixels)).pixels)
+                (decoded,) = self._pixels([container.read(data, self.max_pixels)], None, 1)
+                return control.psnr(prepared.pixels, decoded.cpu().numpy())
 
             found = above(decibels, math.nextafter(psnr, -math.inf), control.DECIBELS)
             if found > control.BEST:
@@ -192,27 +202,61 @@ class Codec:
     def compress_many(self, pictures: Iterable[Any], quality: int = DEFAULT_QUALITY) -> Iterator[bytes]:
         """`compress` for each picture in order; one is entropy-coded while the next passes the networks.
 
-        Pictures are taken from the iterable as they are needed, a few ahead of the output.
+        Neighbours of one size pass them together, if they are small. Pictures are taken from the iterable as they are
+        needed, a few ahead of the output.
         """
         quality = _checked(quality)
-        source = iter(pictures)
         pending: deque[Future[bytes]] = deque()
+        prepared = map(self._prepare, pictures)
         with ThreadPoolExecutor(1) as pool:
-            while True:
-                try:
-                    prepared = self._prepare(next(source))
-                    tiles = list(coding.symbols(self.model, prepared.pixels, [quality]))
-                except StopIteration:
-                    break
-                except Exception:
-                    while pending:  # what came before the failure is still due
+            try:
+                for group in _grouped(prepared, lambda p: p.pixels.shape, lambda p: self._together(*p.pixels.shape)):
+                    tiles: list[list[Quantised]] = [[] for _ in group]
+                    for tile in coding.symbols(self.model, [picture.pixels for picture in group], [quality]):
+                        tiles[tile.picture].append(tile)
+                    for picture, own in zip(group, tiles, strict=True):
+                        parts = [(tile.place, tile.parts) for tile in own]
+                        pending.append(pool.submit(self._write, picture, [quality], coding.TILE, parts))
+                    while len(pending) >= IN_FLIGHT:
                         yield pending.popleft().result()
-                    raise
-                pending.append(pool.submit(self._write, prepared, [quality], coding.TILE, tiles))
-                if len(pending) == IN_FLIGHT:
+            except Exception:
+                while pending:  # what came before the failure is still due
                     yield pending.popleft().result()
+                raise
             while pending:
                 yield pending.popleft().result()
+
+    def _together(self, height: int, width: int, *_: int) -> int:
+        """How many pictures of this size pass the networks at once."""
+        latents = latent_size(height) * latent_size(width)
+        return max(1, coding.BATCH[self.device.type] // latents)
+
+    def latents(self, source: Any, quality: int = DEFAULT_QUALITY) -> npt.NDArray[np.float32]:
+        """ŷ ``[ceil(H/16), ceil(W/16), N]``: what the synthesis sees, for pipelines that need no pixels.
+
+        The latents are those of the file, in the one scale that all qualities share.
+
+        Args:
+            source: the bytes of an .aec file, or a picture as for `compress`, which is analysed and rounded.
+            quality: of the picture's latents; a file has its own.
+
+        Raises: what `decompress` or `compress` raises.
+
+        >>> import numpy as np
+        >>> Codec(device="cpu").latents(np.zeros((40, 60), np.uint8)).shape
+        (3, 4, 320)
+        """
+        if isinstance(source, bytes | bytearray | memoryview):
+            parsed = container.read(source, self.max_pixels)
+            plane = coding.decode(self._model_of(parsed.header), parsed.header, [parsed.tiles])[0]
+        else:
+            pixels, quality = self._prepare(source).pixels, _checked(quality)
+            y = coding.analyse(self.model, [pixels], [quality])
+            height, width = y.shape[1:3]
+            plane, boxes = torch.empty_like(y[0]), grid(height, width, coding.TILE // LATENT)
+            for tile in coding.quantise(self.model, y, [quality]):
+                plane[boxes[tile.place].rows, boxes[tile.place].columns] = tile.latents
+        return (plane * 0.5**ACTIVATION_BITS).cpu().numpy()
 
     def _prepare(self, picture: Any) -> Picture:
         if isinstance(picture, Picture):
@@ -226,7 +270,8 @@ class Codec:
         if effort:
             tiles = search.symbols(self.model, picture.pixels, qualities, tile_size, effort, progress)
         else:
-            tiles = coding.symbols(self.model, picture.pixels, qualities, tile_size)
+            found = coding.symbols(self.model, [picture.pixels], qualities, tile_size)
+            tiles = ((tile.place, tile.parts) for tile in found)
         return self._write(picture, qualities, tile_size, tiles)
 
     def _write(
@@ -243,56 +288,137 @@ class Codec:
     # Decoding
 
     @overload
-    def decompress(self, data: Data, *, errors: Errors = "strict") -> "Image.Image": ...
+    def decompress(
+        self, data: Data, *, errors: Errors = "strict", region: Region | None = None, scale: float = 1
+    ) -> "Image.Image": ...
     @overload
-    def decompress(self, data: Data, output: Literal["pil"], errors: Errors = "strict") -> "Image.Image": ...
+    def decompress(
+        self,
+        data: Data,
+        output: Literal["pil"],
+        errors: Errors = "strict",
+        region: Region | None = None,
+        scale: float = 1,
+    ) -> "Image.Image": ...
     @overload
-    def decompress(self, data: Data, output: Literal["numpy"], errors: Errors = "strict") -> Plane: ...
+    def decompress(
+        self,
+        data: Data,
+        output: Literal["numpy"],
+        errors: Errors = "strict",
+        region: Region | None = None,
+        scale: float = 1,
+    ) -> Plane: ...
     @overload
-    def decompress(self, data: Data, output: Literal["torch"], errors: Errors = "strict") -> Tensor: ...
+    def decompress(
+        self,
+        data: Data,
+        output: Literal["torch"],
+        errors: Errors = "strict",
+        region: Region | None = None,
+        scale: float = 1,
+    ) -> Tensor: ...
 
-    def decompress(self, data: Data, output: Kind = "pil", errors: Errors = "strict") -> "Image.Image | Plane | Tensor":
+    def decompress(
+        self,
+        data: Data,
+        output: Output = "pil",
+        errors: Errors = "strict",
+        region: Region | None = None,
+        scale: float = 1,
+    ) -> Decoded:
         """The picture of an .aec file.
 
         Args:
             data: the bytes of the file (or a bytearray or memoryview of them).
-            output: ``"pil"``, ``"numpy"`` (``[H, W, C]`` uint8) or ``"torch"`` (``[C, H, W]`` uint8, on the CPU).
+            output: ``"pil"``, ``"numpy"`` (``[H, W, C]`` uint8) or ``"torch"`` (``[C, H, W]`` uint8, on the codec's
+                device).
             errors: ``"conceal"`` decodes what there is of a damaged file whose header is whole, with a `DamageWarning`
                 that says which tiles are missing: they are filled from their neighbours, and what is missing of the
                 alpha plane is opaque.
+            region: (x, y, width, height) of the only pixels that are wanted, within the picture. Only the tiles around
+                are decoded; the pixels are those of the whole picture, to within the rounding of floats.
+            scale: 1, 1/2, 1/4 or 1/8: a smaller picture, each pixel the mean of a square of pixels, in less time; sides
+                are rounded up. At 1/8 it is an estimate from the latents, without the synthesis.
 
         Raises:
             AecError: one of its subclasses, whatever is wrong with the bytes.
             TypeError: for what is no bytes.
+            ValueError: for a region that is not within the picture, or another scale.
         """
-        if output not in ("pil", "numpy", "torch"):
-            raise ValueError(f"output {output!r}: expected pil, numpy or torch")
         if errors not in ("strict", "conceal"):
             raise ValueError(f"errors {errors!r}: expected strict or conceal")
-        picture = self._salvaged(data) if errors == "conceal" else self._picture(container.read(data, self.max_pixels))
-        return image.to_any(picture, output)
+        shrink = _shrink(scale)
+        _check_output(output)
+        if errors == "conceal":
+            pixels, alpha, metadata, damage = self._salvaged(data, region, shrink)
+            if damage:
+                warnings.warn(damage, DamageWarning, stacklevel=2)
+            return _finish(pixels, alpha, metadata, output)
+        parsed = container.read(data, self.max_pixels)
+        alpha = _alpha(parsed, region, shrink)  # first: it is cheap to refuse
+        return _finish(self._pixels([parsed], region, shrink)[0], alpha, parsed.metadata, output)
+
+    def decompress_many(self, files: Iterable[Data], output: Output = "pil", scale: float = 1) -> Iterator[Decoded]:
+        """`decompress` for each file in order. Neighbours of one size and quality pass the networks together, if they
+        are small.
+        """
+        shrink = _shrink(scale)
+        _check_output(output)
+
+        def key(parsed: Container) -> Any:
+            h, qualities = parsed.header, [tile.quality for tile in parsed.tiles]
+            return h.model, h.width, h.height, h.tile_size, h.mode.removesuffix("A"), qualities
+
+        def size(parsed: Container) -> int:
+            return self._together(parsed.header.height, parsed.header.width)
+
+        for group in _grouped((container.read(data, self.max_pixels) for data in files), key, size):
+            planes: Iterable[Tensor]
+            try:
+                planes = self._pixels(group, None, shrink)
+            except Corrupt:  # in one of them; those before it are still due
+                planes = (self._pixels([parsed], None, shrink)[0] for parsed in group)
+            for parsed, pixels in zip(group, planes, strict=True):
+                yield _finish(pixels, _alpha(parsed, None, shrink), parsed.metadata, output)
+
+    def preview(self, data: Data, output: Output = "pil", scale: float = 1) -> Decoded:
+        """The picture as far as the first bytes of a file tell, while the others are still on their way.
+
+        As `decompress` with ``errors="conceal"``, but nothing is wrong with a file that goes on, so that nothing is
+        warned of. Raises `Truncated` as long as the header is not there.
+        """
+        _check_output(output)
+        pixels, alpha, metadata, _ = self._salvaged(data, None, _shrink(scale))
+        return _finish(pixels, alpha, metadata, output)
 
     def verify(self, data: Data) -> Header:
         """Check a whole file, decoding every symbol but no pixels. Raises `AecError`; returns the header."""
         parsed = container.read(data, self.max_pixels)
-        coding.decode(self._model_of(parsed.header), parsed.header, parsed.tiles)
+        coding.decode(self._model_of(parsed.header), parsed.header, [parsed.tiles])
         if parsed.alpha is not None:
             image.decode_alpha(parsed.alpha, parsed.header.height, parsed.header.width)
         return parsed.header
 
-    def _picture(self, parsed: Container) -> Picture:
-        h = parsed.header
-        # alpha first: it is cheap to refuse
-        alpha = None if parsed.alpha is None else image.decode_alpha(parsed.alpha, h.height, h.width)
-        m = self._model_of(h)
-        pixels = coding.synthesise(m, coding.decode(m, h, parsed.tiles), h, [tile.quality for tile in parsed.tiles])
-        return Picture(pixels, alpha, parsed.metadata)
+    def _pixels(self, files: Sequence[Container], region: Region | None, shrink: int) -> Tensor:
+        """Bytes ``[B, H, W, C]`` of files that share header and qualities."""
+        h, qualities = files[0].header, [tile.quality for tile in files[0].tiles]
+        m, box = self._model_of(h), _box(region, h)
+        area = box.covering(LATENT).grown(m.synthesis.halo, latent_size(h.height), latent_size(h.width))
+        latents = coding.decode(m, h, [parsed.tiles for parsed in files], area)
+        return coding.synthesise(m, latents, area, h, qualities, box, shrink)
 
-    def _salvaged(self, data: Data) -> Picture:
+    def _salvaged(
+        self, data: Data, region: Region | None, shrink: int
+    ) -> tuple[Tensor, Plane | None, Mapping[str, bytes], str]:
+        """Pixels, alpha and metadata, and what of them is damaged."""
         found = salvage.parse(data, self.max_pixels)
         h, m = found.header, self._model_of(found.header)
+        box = _box(region, h)
         latents, damage = salvage.decode(m, found)
-        pixels = coding.synthesise(m, latents, h, [tile.quality if tile else h.quality for tile in found.tiles])
+        area = Box(0, 0, *latents.shape[:2])
+        qualities = [tile.quality if tile else h.quality for tile in found.tiles]
+        pixels = coding.synthesise(m, latents[None], area, h, qualities, box, shrink)[0]
         alpha = None
         if h.has_alpha:
             try:
@@ -300,14 +426,69 @@ class Codec:
             except Corrupt:
                 alpha = image.salvage_alpha(found.alpha or b"", h.height, h.width)
                 damage += f"{'; ' if damage else ''}the alpha plane is damaged"
-        if damage:
-            warnings.warn(damage, DamageWarning, stacklevel=3)
-        return Picture(pixels, alpha, found.metadata)
+            alpha = image.reduced(alpha[box.rows, box.columns], shrink)
+        return pixels, alpha, found.metadata, damage
 
     def _model_of(self, header: Header) -> model.Model:
         if header.model == self.model.id:
             return self.model
         return model.load_installed(registry.find(header.model), self.device)
+
+
+def _grouped(items: Iterable[T], key: Callable[[T], Any], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Neighbours with the same key, at most ``size`` of them; what came before a failure comes before it."""
+    group: list[T] = []
+    try:
+        for item in items:
+            if group and key(item) != key(group[0]):
+                yield group
+                group = []
+            group.append(item)
+            if len(group) >= size(item):
+                yield group
+                group = []
+    except Exception:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
+
+
+def _shrink(scale: float) -> int:
+    for shrink in (1, 2, 4, 8):
+        if scale * shrink == 1:
+            return shrink
+    raise ValueError(f"scale {scale}: expected 1, 1/2, 1/4 or 1/8")
+
+
+def _check_output(output: str) -> None:
+    if output not in ("pil", "numpy", "torch"):
+        raise ValueError(f"output {output!r}: expected pil, numpy or torch")
+
+
+def _box(region: Region | None, header: Header) -> Box:
+    if region is None:
+        return Box(0, 0, header.height, header.width)
+    x, y, width, height = map(operator.index, region)
+    if min(x, y) < 0 or min(width, height) < 1 or x + width > header.width or y + height > header.height:
+        raise ValueError(f"region {x},{y},{width},{height}: not within the {header.width}x{header.height} pixels")
+    return Box(y, x, height, width)
+
+
+def _alpha(parsed: Container, region: Region | None, shrink: int) -> Plane | None:
+    if parsed.alpha is None:
+        return None
+    h, box = parsed.header, _box(region, parsed.header)
+    return image.reduced(image.decode_alpha(parsed.alpha, h.height, h.width)[box.rows, box.columns], shrink)
+
+
+def _finish(pixels: Tensor, alpha: Plane | None, metadata: Mapping[str, bytes], output: Output) -> Decoded:
+    """What the caller wants, of bytes ``[H, W, C]``."""
+    if output != "torch":
+        return image.to_any(Picture(pixels.cpu().numpy(), alpha, metadata), output)
+    planes = [pixels] if alpha is None else [pixels, torch.from_numpy(alpha).to(pixels.device)[:, :, None]]
+    return torch.cat(planes, 2).permute(2, 0, 1).contiguous()
 
 
 def _checked(quality: int) -> int:
@@ -342,16 +523,42 @@ def compress(picture: Any, quality: int = DEFAULT_QUALITY, device: Device = "aut
 
 
 @overload
-def decompress(data: Data, *, device: Device = "auto") -> "Image.Image": ...
+def decompress(
+    data: Data, *, device: Device = "auto", region: Region | None = None, scale: float = 1
+) -> "Image.Image": ...
 @overload
-def decompress(data: Data, output: Literal["pil"], device: Device = "auto") -> "Image.Image": ...
+def decompress(
+    data: Data,
+    output: Literal["pil"],
+    device: Device = "auto",
+    region: Region | None = None,
+    scale: float = 1,
+) -> "Image.Image": ...
 @overload
-def decompress(data: Data, output: Literal["numpy"], device: Device = "auto") -> Plane: ...
+def decompress(
+    data: Data,
+    output: Literal["numpy"],
+    device: Device = "auto",
+    region: Region | None = None,
+    scale: float = 1,
+) -> Plane: ...
 @overload
-def decompress(data: Data, output: Literal["torch"], device: Device = "auto") -> Tensor: ...
+def decompress(
+    data: Data,
+    output: Literal["torch"],
+    device: Device = "auto",
+    region: Region | None = None,
+    scale: float = 1,
+) -> Tensor: ...
 
 
-def decompress(data: Data, output: Kind = "pil", device: Device = "auto") -> "Image.Image | Plane | Tensor":
+def decompress(
+    data: Data,
+    output: Output = "pil",
+    device: Device = "auto",
+    region: Region | None = None,
+    scale: float = 1,
+) -> Decoded:
     """`Codec.decompress` with a shared codec.
 
     >>> import aecodec, numpy as np
@@ -359,4 +566,4 @@ def decompress(data: Data, output: Kind = "pil", device: Device = "auto") -> "Im
     >>> aecodec.decompress(data, "numpy").shape
     (20, 30, 1)
     """
-    return _shared(device).decompress(data, output)
+    return _shared(device).decompress(data, output, region=region, scale=scale)

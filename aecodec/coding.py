@@ -3,7 +3,8 @@
 Encoding: `analyse` -> `quantise` -> `code`. Decoding: `decode` -> `synthesise`. The two middle ones are exact.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -16,58 +17,68 @@ from .coder import Indices, Symbols
 from .container import Header, Tile
 from .errors import Corrupt, SymbolMismatch
 from .image import Plane
+from .layers import shuffle
 from .model import Model
 from .prior import ACTIVATION_BITS, SYMBOL_LIMIT, TABLE_BITS
 from .tiles import LATENT, WINDOW, Box, grid, latent_size, windows
 
 TILE = 512  # pixels per side, in files that we write
-TILE_BATCH = 8  # tiles that pass the prior together
+# latents of tiles that pass the prior together: on a CPU what stays in its cache, else what keeps it busy
+BATCH = {"cpu": 1024, "cuda": 8192}
 
 Part = tuple[Symbols, Indices]  # what is coded at once: a tile's hyper-latents, or one context step of it
 
 
+class Quantised(NamedTuple):
+    """A tile, ready to be coded."""
+
+    picture: int  # of those that went through the networks together
+    place: int  # in raster order
+    parts: list[Part]  # hyper-latents first, then step by step
+    latents: Tensor  # ŷ [h, w, N] in units of 2^-8
+
+
 def symbols(
-    m: Model, pixels: Plane, qualities: Sequence[int], tile_size: int = TILE
-) -> Iterator[tuple[int, list[Part]]]:
-    """All that the networks do in encoding: places and parts of the tiles of pixels ``[H, W, 1 or 3]``.
+    m: Model, pictures: Sequence[Plane], qualities: Sequence[int], tile_size: int = TILE
+) -> Iterator[Quantised]:
+    """All that the networks do in encoding pictures of one shape, ``[H, W, 1 or 3]``.
 
     ``qualities``: one, or one for each tile.
     """
-    return quantise(m, analyse(m, pixels, qualities, tile_size), qualities, tile_size)
+    return quantise(m, analyse(m, pictures, qualities, tile_size), qualities, tile_size)
 
 
 @torch.inference_mode()
-def analyse(m: Model, pixels: Plane, qualities: Sequence[int], tile_size: int = TILE, window: int = WINDOW) -> Tensor:
-    """Latents y ``[h, w, N]`` of pixels ``[H, W, 1 or 3]``, by windows of ``window`` latents a side."""
-    height, width = (latent_size(n) for n in pixels.shape[:2])
+def analyse(
+    m: Model, pictures: Sequence[Plane], qualities: Sequence[int], tile_size: int = TILE, window: int = WINDOW
+) -> Tensor:
+    """Latents y ``[B, h, w, N]`` of B pictures ``[H, W, 1 or 3]``, by windows of ``window`` latents a side."""
+    height, width = (latent_size(n) for n in pictures[0].shape[:2])
     quality = by_latent(m, height, width, tile_size, qualities)
-    y = torch.empty(height, width, m.design.latents, dtype=torch.float32, device=m.device)
-    for core, outer in windows(height, width, m.analysis.halo, window):
+    y = torch.empty(len(pictures), height, width, m.design.latents, dtype=torch.float32, device=m.device)
+    for core, outer in windows(Box(0, 0, height, width), m.analysis.halo, height, width, window):
         part = outer.scaled(LATENT)
-        x = pixels[part.rows, part.columns]
+        x = np.stack([pixels[part.rows, part.columns] for pixels in pictures])
         # the last row and column are repeated up to a whole number of latents
-        x = np.pad(x, ((0, part.height - x.shape[0]), (0, part.width - x.shape[1]), (0, 0)), "edge")
-        tensor = torch.from_numpy(x).to(m.device)[None].float() / 255
+        x = np.pad(x, ((0, 0), (0, part.height - x.shape[1]), (0, part.width - x.shape[2]), (0, 0)), "edge")
+        tensor = torch.from_numpy(x).to(m.device).float() / 255
         factors = factors_of(m.analysis_rate, quality[outer.rows, outer.columns])
         latents = m.analysis(tensor.expand(-1, -1, -1, 3), factors)
         inner = core.within(outer)
-        y[core.rows, core.columns] = latents[0, inner.rows, inner.columns]
+        y[:, core.rows, core.columns] = latents[:, inner.rows, inner.columns]
     return y
 
 
 @torch.inference_mode()
-def quantise(m: Model, y: Tensor, qualities: Sequence[int], tile_size: int = TILE) -> Iterator[tuple[int, list[Part]]]:
-    """Every tile's place in raster order and its parts, hyper-latents first and then step by step.
-
-    Tiles come batch by batch, so that those of a large picture need not be held together.
-    """
-    boxes = grid(y.shape[0], y.shape[1], tile_size // LATENT)
+def quantise(m: Model, y: Tensor, qualities: Sequence[int], tile_size: int = TILE) -> Iterator[Quantised]:
+    """Every tile of y ``[B, h, w, N]``, batch by batch, so that those of a large picture need not be held together."""
+    boxes = grid(y.shape[1], y.shape[2], tile_size // LATENT)
     each = list(qualities) * (1 if len(qualities) > 1 else len(boxes))
-    for batch in _batches(boxes, each):
-        tiles, quality = torch.stack([y[boxes[i].rows, boxes[i].columns] for i in batch]), each[batch[0]]
-        found, _ = quantise_batch(m, tiles, hyper_latents(m, tiles, quality), quality)
-        for row, i in enumerate(batch):
-            yield i, [(part[row], indices[row]) for part, indices in found]
+    for batch in _batches(m, len(y), boxes, each):
+        tiles, quality = torch.stack([y[n, boxes[i].rows, boxes[i].columns] for n, i in batch]), each[batch[0][1]]
+        found, latents = quantise_batch(m, tiles, hyper_latents(m, tiles, quality), quality)
+        for row, (n, i) in enumerate(batch):
+            yield Quantised(n, i, [(part[row], indices[row]) for part, indices in found], latents[row])
 
 
 def hyper_latents(m: Model, y: Tensor, quality: int) -> Tensor:
@@ -107,18 +118,22 @@ def code(m: Model, parts: Sequence[Part], quality: int) -> Tile:
 
 
 @torch.inference_mode()
-def decode(m: Model, header: Header, tiles: Sequence[Tile]) -> Tensor:
-    """Latents ŷ ``[h, w, N]`` of a file's tiles: float32 that holds exact integers in units of 2^-8.
+def decode(m: Model, header: Header, files: Sequence[Sequence[Tile]], area: Box | None = None) -> Tensor:
+    """Latents ŷ ``[B, h, w, N]`` of the tiles of B files: float32 that holds exact integers in units of 2^-8.
 
-    Raises `Corrupt`, of which `SymbolMismatch`.
+    The files share the header, and the qualities of their tiles. With ``area``, in latents, only the tiles are decoded
+    that it meets, and what is in it comes out. Raises `Corrupt`, of which `SymbolMismatch`.
     """
     height, width = latent_size(header.height), latent_size(header.width)
+    area = area or Box(0, 0, height, width)
     boxes = grid(height, width, header.tile_size // LATENT)
-    plane = torch.empty(height, width, m.design.latents, dtype=torch.float32, device=m.device)
-    for batch in _batches(boxes, [tile.quality for tile in tiles]):
-        latents = decode_batch(m, [tiles[i] for i in batch], boxes[batch[0]])
-        for row, i in enumerate(batch):
-            plane[boxes[i].rows, boxes[i].columns] = latents[row]
+    meeting = {i: common for i, box in enumerate(boxes) if (common := box.common(area))}
+    plane = torch.empty(len(files), area.height, area.width, m.design.latents, dtype=torch.float32, device=m.device)
+    for batch in _batches(m, len(files), boxes, [tile.quality for tile in files[0]], meeting):
+        latents = decode_batch(m, [files[n][i] for n, i in batch], boxes[batch[0][1]])
+        for row, (n, i) in enumerate(batch):
+            inner, place = meeting[i].within(boxes[i]), meeting[i].within(area)
+            plane[n, place.rows, place.columns] = latents[row, inner.rows, inner.columns]
     return plane
 
 
@@ -164,26 +179,51 @@ def latents_of(
 
 
 @torch.inference_mode()
-def synthesise(m: Model, latents: Tensor, header: Header, qualities: Sequence[int], window: int = WINDOW) -> Plane:
-    """Pixels ``[H, W, 1 or 3]`` of latents ``[h, w, N]`` in units of 2^-8, by windows of ``window`` latents a side.
+def synthesise(
+    m: Model,
+    latents: Tensor,
+    area: Box,
+    header: Header,
+    qualities: Sequence[int],
+    region: Box,
+    shrink: int = 1,
+    window: int = WINDOW,
+) -> Tensor:
+    """Bytes ``[B, H, W, 1 or 3]`` of a region, in pixels, as averages of ``shrink`` x ``shrink`` pixels.
 
-    ``qualities``: of the tiles.
+    Pixels at the region's edge of which it holds a part only are averaged whole. The ``latents`` ``[B, h, w, N]``, ŷ
+    in units of 2^-8, are those of the ``area``, in latents: the region and the synthesis' halo around it. ``qualities``
+    are those of the header's tiles, the same for all B. The result does not depend on ``window``.
     """
-    height, width, _ = latents.shape
+    height, width = latent_size(header.height), latent_size(header.width)
     quality = by_latent(m, height, width, header.tile_size, qualities)
-    gray = header.mode.startswith("L")
-    pixels = np.empty((header.height, header.width, 1 if gray else 3), np.uint8)
-    for core, outer in windows(height, width, m.synthesis.halo, window):
-        factors = factors_of(m.synthesis_rate, quality[outer.rows, outer.columns])
-        x = m.synthesis(latents[None, outer.rows, outer.columns] * 0.5**ACTIVATION_BITS, factors)[0]
-        inner, place = core.within(outer).scaled(LATENT), core.scaled(LATENT)
-        x = x[inner.rows, inner.columns]
-        if gray:
-            x = x.mean(2, keepdim=True)
-        part = (x.clamp(0, 1) * 255).round().byte().cpu().numpy()
-        target = pixels[place.rows, place.columns]  # the picture may end within a latent
-        target[:] = part[: target.shape[0], : target.shape[1]]
+    side, wanted, gray = LATENT // shrink, region.covering(shrink), header.mode.startswith("L")
+    shape = (len(latents), wanted.height, wanted.width, 1 if gray else 3)
+    pixels = torch.empty(shape, dtype=torch.uint8, device=m.device)
+    for core, outer in windows(region.covering(LATENT), m.synthesis.halo, height, width, window):
+        inside = outer.within(area)
+        y = latents[:, inside.rows, inside.columns] * 0.5**ACTIVATION_BITS
+        x = _transform(m, y, quality[outer.rows, outer.columns], shrink)
+        place = core.scaled(side).common(wanted)  # the picture may end within a latent
+        if place:
+            source, target = place.within(outer.scaled(side)), place.within(wanted)
+            x = x[:, source.rows, source.columns]
+            if gray:
+                x = x.mean(3, keepdim=True)
+            pixels[:, target.rows, target.columns] = (x.clamp(0, 1) * 255).round().byte()
     return pixels
+
+
+def _transform(m: Model, y: Tensor, quality: Tensor, shrink: int) -> Tensor:
+    """Pixels ``[B, 16h/shrink, 16w/shrink, 3]`` of ŷ ``[B, h, w, N]`` and the quality ``[h, w]`` there."""
+    if shrink < 8 or m.readout is None:
+        x: Tensor = m.synthesis(y, factors_of(m.synthesis_rate, quality), shrink)
+        return x
+    x = torch.empty(*y.shape[:3], 2 * 2 * 3, device=m.device)
+    for q in set(quality.flatten().tolist()):
+        there = quality == q
+        x[:, there] = y[:, there] @ m.readout[q, :-1] + m.readout[q, -1]
+    return shuffle(x, 2)
 
 
 def by_latent(m: Model, height: int, width: int, tile_size: int, qualities: Sequence[int]) -> Tensor:
@@ -202,14 +242,17 @@ def factors_of(table: Tensor, quality: Tensor) -> Tensor:
     return table[quality.repeat_interleave(2, 0).repeat_interleave(2, 1)]
 
 
-def _batches(boxes: list[Box], qualities: list[int]) -> Iterator[list[int]]:
-    """Places of tiles of one shape and quality, at most `TILE_BATCH` together."""
-    kinds: dict[tuple[int, int, int], list[int]] = {}
-    for i, (box, quality) in enumerate(zip(boxes, qualities, strict=True)):
-        kinds.setdefault((box.height, box.width, quality), []).append(i)
-    for places in kinds.values():
-        for start in range(0, len(places), TILE_BATCH):
-            yield places[start : start + TILE_BATCH]
+def _batches(
+    m: Model, pictures: int, boxes: list[Box], qualities: Sequence[int], places: Iterable[int] | None = None
+) -> Iterator[list[tuple[int, int]]]:
+    """Tiles of one shape and quality that go together, as pairs (picture, place); all places unless some are given."""
+    kinds: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
+    for i in range(len(boxes)) if places is None else places:
+        kinds.setdefault((boxes[i].height, boxes[i].width, qualities[i]), []).extend((n, i) for n in range(pictures))
+    for (height, width, _), tiles in kinds.items():
+        size = max(1, BATCH[m.device.type] // (height * width))
+        for start in range(0, len(tiles), size):
+            yield tiles[start : start + size]
 
 
 def _bytes(part: Symbols) -> bytes:

@@ -6,7 +6,7 @@ import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,8 @@ from PIL import Image, ImageCms
 from .container import MAX_PIXELS, check_size
 from .errors import Corrupt
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 Plane = npt.NDArray[np.uint8]
-Kind = Literal["pil", "numpy", "torch"]
+Kind = Literal["pil", "numpy"]
 
 _EXIF_PREFIX = b"Exif\x00\x00"
 _ORIENTATION = 0x112
@@ -92,26 +89,24 @@ def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
 def to_any(picture: Picture, kind: Literal["pil"]) -> Image.Image: ...
 @overload
 def to_any(picture: Picture, kind: Literal["numpy"]) -> Plane: ...
-@overload
-def to_any(picture: Picture, kind: Literal["torch"]) -> "Tensor": ...
 
 
-def to_any(picture: Picture, kind: Kind) -> "Image.Image | Plane | Tensor":
-    """The inverse: a PIL image with its metadata, ``[H, W, C]`` bytes, or a ``[C, H, W]`` uint8 tensor."""
+def to_any(picture: Picture, kind: Kind) -> "Image.Image | Plane":
+    """The inverse: a PIL image with its metadata, or ``[H, W, C]`` bytes."""
     planes = picture.pixels
     if picture.alpha is not None:
         planes = np.concatenate((planes, picture.alpha[:, :, None]), 2)
     if kind == "numpy":
         return planes
-    if kind == "torch":
-        import torch
-
-        return torch.from_numpy(np.ascontiguousarray(planes.transpose(2, 0, 1)))
     image = Image.fromarray(planes[:, :, 0] if planes.shape[2] == 1 else planes, picture.mode)
-    names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
-    for key, value in picture.metadata.items():
-        image.info[names[key]] = _EXIF_PREFIX + value if key == "exif" else value
+    image.info.update(info_of(picture.metadata))
     return image
+
+
+def info_of(metadata: Mapping[str, bytes]) -> dict[str, Any]:
+    """What Pillow calls the same."""
+    names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
+    return {names[key]: _EXIF_PREFIX + value if key == "exif" else value for key, value in metadata.items()}
 
 
 def encode_alpha(alpha: Plane) -> bytes:
@@ -129,6 +124,11 @@ def decode_alpha(payload: bytes, height: int, width: int) -> Plane:
     if len(data) != height * width or not unpacker.eof or unpacker.unused_data:
         raise Corrupt("the alpha plane is not of the picture's size")
     return np.cumsum(np.frombuffer(data, np.uint8).reshape(height, width), axis=1, dtype=np.uint8)
+
+
+def reduced(plane: Plane, factor: int) -> Plane:
+    """``[H, W]`` as means of squares of ``factor`` pixels, sides rounded up."""
+    return plane if factor == 1 else np.asarray(Image.fromarray(plane).reduce(factor))
 
 
 def salvage_alpha(payload: bytes, height: int, width: int) -> Plane:

@@ -57,9 +57,20 @@ def _check(tensors: Mapping[str, npt.NDArray[Any]], design: Design) -> None:
     for name, value in tensors.items():
         if name.startswith(("coder.", "prior.")) and value.dtype.kind not in "iu":
             raise ValueError(f"{name} is not of integers")
+    if "readout" in tensors and (
+        tensors["readout"].shape[1:] != (design.latents + 1, 12) or not 2 <= len(tensors["readout"]) <= QUALITIES
+    ):
+        raise ValueError("readout is of the wrong shape")
     index = tensors["coder.hyper_index"]
     if index.min() < 0 or index.max() >= SCALES or tensors["coder.supports"].shape != (SCALES,):
         raise ValueError("tables that are not there")
+
+
+def _between(knots: Tensor) -> Tensor:
+    """``[n, ...]``, for qualities from 0 to 100 at equal distances, interpolated to ``[101, ...]``."""
+    x = torch.arange(QUALITIES) * ((len(knots) - 1) / (QUALITIES - 1))
+    low = x.floor().clamp(max=len(knots) - 2).long()
+    return torch.lerp(knots[low], knots[low + 1], (x - low).to(knots.device)[:, None, None])
 
 
 class Model:
@@ -90,6 +101,8 @@ class Model:
         self.analysis_rate = floats(tensors["analysis_rate"])  # [101, C]
         self.synthesis_rate = floats(tensors["synthesis_rate"])  # [101, C]
         self.hyper_gain = floats(tensors["hyper_gain"])  # [101, Nz]
+        # what shows a picture at 1/8 of its size: 2x2x3 pixels as a linear function of a latent and 1
+        self.readout = _between(floats(tensors["readout"])) if "readout" in tensors else None  # [101, N + 1, 12]
         self.hyper_index: npt.NDArray[np.uint8] = tensors["coder.hyper_index"]  # [101, Nz]
         self.coder = Coder(tensors["coder.supports"].tolist(), tensors["coder.frequencies"].tolist())
         self.prior = ExactPrior(part("prior."), torch, lambda x: torch.from_numpy(x).to(device))

@@ -22,6 +22,7 @@ PATTERN = ((0, 3, 1, 2), (3, 0, 2, 1), (1, 2, 0, 3), (2, 1, 3, 0))
 # GROUP[step][cell position]: the same, asked the other way round
 GROUP = tuple(tuple(g for p in range(4) for g in range(4) if PATTERN[g][p] == s) for s in range(STEPS))
 CELL = ((0, 0), (0, 1), (1, 0), (1, 1))
+_NEIGHBOURS = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
 
 ACTIVATION_BITS = 8  # an activation of 1.0 is 2^8
 WEIGHT_BITS = 12  # a weight of 1.0 is 2^12
@@ -43,7 +44,7 @@ class Structure(ABC):
 
     @abstractmethod
     def pointwise(self, name: str, x: Array) -> Array:
-        """1x1 convolution."""
+        """1x1 convolution. If x has fewer channels than the weights have columns, the others are zero."""
 
     @abstractmethod
     def depthwise(self, name: str, x: Array) -> Array:
@@ -88,7 +89,8 @@ class Structure(ABC):
         raw, in the latents' own scale.
         """
         name = f"context{step}"
-        x = self.activate(self.pointwise(f"{name}_enter", self.concatenate(features, latents)))  # [B, h, w, W]
+        seen = self.concatenate(features, latents) if step else features  # zeros need no multiplications
+        x = self.activate(self.pointwise(f"{name}_enter", seen))  # [B, h, w, W]
         x = self.add(x, self.activate(self.pointwise(f"{name}_mix", self.depthwise(f"{name}_depthwise", x))))
         return [self.pointwise(f"{name}_head{GROUP[step][p]}", x[:, i::2, j::2]) for p, (i, j) in enumerate(CELL)]
 
@@ -104,6 +106,10 @@ class ExactPrior(Structure):
         self.xp, self._place = xp, place
         self.tensors = {name: self.number(value) for name, value in tensors.items()}
         self.latents = tensors["gain"].shape[1]
+        # a layer shifts its sums right and rounds them: where weights and biases are shifted beforehand, and the half
+        # that rounding adds is part of the bias, only a floor is left to do. Powers of two change no bit of a sum
+        layers = {n: t for n, t in self.tensors.items() if n.endswith((".weight", ".bias"))}
+        self._shifted = {n: t * 0.5**WEIGHT_BITS + 0.5 * n.endswith(".bias") for n, t in layers.items()}
 
     # The arithmetic. Every array holds integers; what follows alone knows how.
 
@@ -118,20 +124,30 @@ class ExactPrior(Structure):
     def _clamp(self, x: Array) -> Array:
         return x.clip(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
 
+    def _floor(self, y: Array) -> Array:
+        """The end of a layer, in place: half of the time goes into passes over memory."""
+        self.xp.floor(y, out=y)
+        return self.xp.clip(y, -ACTIVATION_LIMIT, ACTIVATION_LIMIT, out=y)
+
     def pointwise(self, name: str, x: Array) -> Array:
-        y = x @ self.tensors[f"{name}.weight"].swapaxes(0, 1) + self.tensors[f"{name}.bias"]
-        return self._clamp(self._shift(y, WEIGHT_BITS))
+        y = x @ self._shifted[f"{name}.weight"][:, : x.shape[-1]].swapaxes(0, 1)
+        y += self._shifted[f"{name}.bias"]
+        return self._floor(y)
 
     def depthwise(self, name: str, x: Array) -> Array:
-        weight = self.tensors[f"{name}.weight"]  # [C, 3, 3]
-        b, h, w, c = x.shape
-        padded = self._zeros(x, b, h + 2, w + 2, c)
-        padded[:, 1:-1, 1:-1] = x
-        y = self.tensors[f"{name}.bias"]
-        for i in range(3):
-            for j in range(3):
-                y = y + padded[:, i : i + h, j : j + w] * weight[:, i, j]
-        return self._clamp(self._shift(y, WEIGHT_BITS))
+        weight = self._shifted[f"{name}.weight"]  # [C, 3, 3]
+        _, h, w, _ = x.shape
+        y = x * weight[:, 1, 1]
+        y += self._shifted[f"{name}.bias"]
+        product = self.xp.empty_like(x)
+        for i, j in _NEIGHBOURS:
+            # where the neighbour is outside of the plane there is nothing to add
+            rows, columns = slice(max(0, -i), h - max(0, i)), slice(max(0, -j), w - max(0, j))
+            there = x[:, max(0, i) : h + min(0, i), max(0, j) : w + min(0, j)]
+            part = product[:, rows, columns]
+            self.xp.multiply(there, weight[:, 1 + i, 1 + j], out=part)
+            y[:, rows, columns] += part
+        return self._floor(y)
 
     def activate(self, x: Array) -> Array:
         return self.xp.maximum(x, self.xp.floor(x * 0.125))

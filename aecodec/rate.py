@@ -136,7 +136,7 @@ class FloatPrior(FloatStructure):
             self.tensors[name] = (value * 0.5**bits).float()
 
     def pointwise(self, name: str, x: Tensor) -> Tensor:
-        return F.linear(x, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])
+        return F.linear(x, self.tensors[f"{name}.weight"][:, : x.shape[-1]], self.tensors[f"{name}.bias"])
 
     def depthwise(self, name: str, x: Tensor) -> Tensor:
         weight = self.tensors[f"{name}.weight"][:, None]

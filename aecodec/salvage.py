@@ -107,7 +107,7 @@ def _next_whole(whole: bytes, start: int, budget: int) -> tuple[int, int]:
 
 
 def decode(m: Model, found: Remains) -> tuple[Tensor, str]:
-    """Latents ŷ ``[h, w, N]`` as `coding.decode` gives them, and in words what is damaged."""
+    """Latents ŷ ``[h, w, N]`` in units of 2^-8, and in words what is damaged."""
     header = found.header
     height, width = latent_size(header.height), latent_size(header.width)
     plane = torch.zeros(height, width, m.design.latents, dtype=torch.float32, device=m.device)

@@ -43,9 +43,9 @@ def symbols(
     effort: int,
     progress: Callable[[float], object] | None = None,
 ) -> Iterator[tuple[int, list[Part]]]:
-    """`coding.symbols` after the rounds of an ``effort`` of 1 to `MOST`; the same each time on the same machine.
+    """Places and parts of a picture's tiles after the rounds of an ``effort`` of 1 to `MOST`.
 
-    ``progress`` is called with the share that is done, after each step.
+    The same each time on the same machine. ``progress`` is called with the share that is done, after each step.
     """
     with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode is
         search = Search(m, pixels, qualities, tile_size)
@@ -79,7 +79,7 @@ class Search:
         self.m, self.pixels = m, torch.from_numpy(pixels.copy()).to(m.device)
         self.prior = rate.FloatPrior(m.prior.tensors)
         self.random = torch.Generator(m.device).manual_seed(0)
-        y = coding.analyse(m, pixels, qualities, tile_size).clone()
+        y = coding.analyse(m, [pixels], qualities, tile_size)[0].clone()
         height, width, _ = y.shape
         self.qualities = coding.by_latent(m, height, width, tile_size, qualities)
         self.plane = torch.empty_like(y)

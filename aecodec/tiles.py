@@ -32,6 +32,18 @@ class Box:
         right = min(self.left + self.width + halo, width)
         return Box(top, left, bottom - top, right - left)
 
+    def common(self, other: "Box") -> "Box | None":
+        """Where both are, if they meet."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        bottom = min(self.top + self.height, other.top + other.height)
+        right = min(self.left + self.width, other.left + other.width)
+        return Box(top, left, bottom - top, right - left) if bottom > top and right > left else None
+
+    def covering(self, size: int) -> "Box":
+        """The same box in units of ``size``, with every unit that it touches."""
+        top, left = self.top // size, self.left // size
+        return Box(top, left, -(-(self.top + self.height) // size) - top, -(-(self.left + self.width) // size) - left)
+
     def within(self, outer: "Box") -> "Box":
         """The same box in the coordinates of a box that contains it."""
         return Box(self.top - outer.top, self.left - outer.left, self.height, self.width)
@@ -51,11 +63,13 @@ def grid(height: int, width: int, size: int) -> list[Box]:
     ]
 
 
-def windows(height: int, width: int, halo: int, size: int = WINDOW) -> Iterator[tuple[Box, Box]]:
-    """Pairs (core, outer): the cores tile the plane, each outer box is its core and ``halo`` more within the plane.
+def windows(part: Box, halo: int, height: int, width: int, size: int = WINDOW) -> Iterator[tuple[Box, Box]]:
+    """Pairs (core, outer): the cores tile a part of a plane of ``height`` x ``width``, each outer box is its core and
+    ``halo`` more within the plane.
 
     A network whose receptive field the halo covers computes the same core from the outer box as from the whole plane:
     where the outer box ends early, so does the plane, and the networks' zero padding is the same.
     """
-    for core in grid(height, width, size):
+    for box in grid(part.height, part.width, size):
+        core = Box(part.top + box.top, part.left + box.left, box.height, box.width)
         yield core, core.grown(halo, height, width)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .layers import Block, activate, shuffle, unshuffle
 
@@ -71,7 +72,11 @@ class HyperAnalysis(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """g_s: latents ``[B, h, w, N]`` -> pixels ``[B, 16h, 16w, 3]``, nominally in 0..1, not clamped."""
+    """g_s: latents ``[B, h, w, N]`` -> pixels ``[B, 16h, 16w, 3]``, nominally in 0..1, not clamped.
+
+    With ``shrink`` 2, 4 or 8 the pixels are averages of so many squared: the last layer is linear, so that its weights
+    can be averaged in place of its results.
+    """
 
     def __init__(self, d: Design):
         super().__init__()
@@ -81,14 +86,23 @@ class Synthesis(nn.Module):
         self.leave = nn.Linear(d.features, 192)
         self.halo = _halo(d.synthesis_blocks)
 
-    def forward(self, y: Tensor, rate: Tensor) -> Tensor:
+    def forward(self, y: Tensor, rate: Tensor, shrink: int = 1) -> Tensor:
         """``rate``: the vector of the quality, broadcastable to ``[B, 2h, 2w, C]``."""
         x = shuffle(self.from_latents(self.first(y)), 2)  # [B, 2h, 2w, C]
         for i, block in enumerate(self.blocks):
             if i == len(self.blocks) // 2:
                 x = x * rate
             x = block(x)
-        return shuffle(self.leave(x), 8) / 3 + 0.5
+        weight, bias = (_averaged(t, shrink) for t in (self.leave.weight, self.leave.bias))
+        return shuffle(F.linear(x, weight, bias), 8 // shrink) / 3 + 0.5
+
+
+def _averaged(x: Tensor, shrink: int) -> Tensor:
+    """``[8 * 8 * 3, ...]``, rows of 8x8 pixels, averaged to ``[(8 / shrink)^2 * 3, ...]``."""
+    if shrink == 1:
+        return x
+    side = 8 // shrink
+    return x.reshape(side, shrink, side, shrink, 3, *x.shape[1:]).mean((1, 3)).flatten(0, 2)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ import torch
 
 from aecodec import Codec, coding, container
 from aecodec.image import Plane
-from aecodec.tiles import WINDOW
+from aecodec.tiles import WINDOW, Box
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,11 @@ def _decode(files: Sequence[bytes], way: Way) -> list[Decoded]:
     found = []
     for data in files:
         parsed = container.read(data)
-        latents = coding.decode(m, parsed.header, parsed.tiles)
-        qualities = [tile.quality for tile in parsed.tiles]
-        pixels = coding.synthesise(m, latents, parsed.header, qualities, way.window)
-        found.append((sha256(latents.cpu().numpy().tobytes()).hexdigest(), pixels))
+        h, qualities = parsed.header, [tile.quality for tile in parsed.tiles]
+        latents = coding.decode(m, h, [parsed.tiles])
+        area, region = Box(0, 0, *latents.shape[1:3]), Box(0, 0, h.height, h.width)
+        pixels = coding.synthesise(m, latents, area, h, qualities, region, window=way.window)
+        found.append((sha256(latents.cpu().numpy().tobytes()).hexdigest(), pixels[0].cpu().numpy()))
     return found
 
 

@@ -15,6 +15,7 @@ import aecodec
 from aecodec import Codec, coding, container, errors
 from aecodec.container import Container, Tile
 from aecodec.image import Plane
+from aecodec.tiles import WINDOW, Box
 
 from .conftest import psnr
 
@@ -40,7 +41,8 @@ def test_quality_is_monotonic(codec: Codec, photo: Plane) -> None:
 
 
 def test_the_rate_is_what_the_tables_say(codec: Codec, photo: Plane) -> None:
-    estimated = sum(codec.model.coder.bits(*p) for _, parts in coding.symbols(codec.model, photo, [50]) for p in parts)
+    tiles = coding.symbols(codec.model, [photo], [50])
+    estimated = sum(codec.model.coder.bits(*part) for tile in tiles for part in tile.parts)
     assert 8 * len(codec.compress(photo, 50)) < 1.01 * estimated
 
 
@@ -70,17 +72,20 @@ def test_kinds_of_output_give_the_same_picture(codec: Codec, small: Plane) -> No
 @pytest.mark.parametrize("window", [1, 3, 7, 32])
 def test_windows_do_not_show(codec: Codec, photo: Plane, window: int) -> None:
     data = container.read(codec.compress(photo[:300, :413], 80))
-    latents = coding.decode(codec.model, data.header, data.tiles)
+    latents = coding.decode(codec.model, data.header, [data.tiles])
+    area, region = Box(0, 0, *latents.shape[1:3]), Box(0, 0, 300, 413)
     qualities = [tile.quality for tile in data.tiles]
-    whole = coding.synthesise(codec.model, latents, data.header, qualities)
-    parts = coding.synthesise(codec.model, latents, data.header, qualities, window)
-    assert np.abs(whole.astype(int) - parts).max() <= 1
+    whole, parts = (
+        coding.synthesise(codec.model, latents, area, data.header, qualities, region, window=w).int()
+        for w in (WINDOW, window)
+    )
+    assert (whole - parts).abs().max() <= 1
 
 
 @pytest.mark.parametrize("window", [5, 16])
 def test_windows_of_the_analysis(codec: Codec, photo: Plane, window: int) -> None:
-    whole = coding.analyse(codec.model, photo[:300, :413], [80])
-    parts = coding.analyse(codec.model, photo[:300, :413], [80], window=window)
+    whole = coding.analyse(codec.model, [photo[:300, :413]], [80])
+    parts = coding.analyse(codec.model, [photo[:300, :413]], [80], window=window)
     torch.testing.assert_close(whole, parts, atol=1e-3, rtol=1e-3)
 
 
@@ -95,8 +100,8 @@ def test_tiles_may_differ_in_quality(codec: Codec, photo: Plane) -> None:
 def test_smaller_tiles_decode(codec: Codec, photo: Plane) -> None:
     """Encoders may choose the tile size; decoders take it from the header."""
     picture = photo[:300, :270]
-    y = coding.analyse(codec.model, picture, [50])
-    tiles = [coding.code(codec.model, parts, 50) for _, parts in sorted(coding.quantise(codec.model, y, [50], 64))]
+    found = sorted(coding.symbols(codec.model, [picture], [50], 64), key=lambda tile: tile.place)
+    tiles = [coding.code(codec.model, tile.parts, 50) for tile in found]
     header = container.Header(codec.model.id, 270, 300, "RGB", 50, 64)
     assert len(tiles) == header.tile_count == 25  # 16 of one shape, more than one batch
     assert psnr(codec.decompress(container.write(Container(header, tiles)), "numpy"), picture) > 25

@@ -44,7 +44,7 @@ def test_symbols_of_the_reference_decoder(codec: Codec, reference: Reference, pa
     tiles = reference.decode(data)
     assert digest(tiles) == json.loads((FOLDER / "symbols.json").read_text())[path.stem]
     parsed = container.read(data)
-    latents = coding.decode(codec.model, parsed.header, parsed.tiles).numpy()
+    latents = coding.decode(codec.model, parsed.header, [parsed.tiles])[0].numpy()
     rows = [np.concatenate([np.array(tile.latents) for tile in tiles], 1)]  # golden files have one row of tiles
     np.testing.assert_array_equal(latents, np.concatenate(rows))
     prior = ExactPrior(tensors(codec), np)

@@ -24,6 +24,17 @@ class Int64Prior(ExactPrior):
     def _shift(self, x: Any, bits: int) -> Any:
         return (x + (1 << bits >> 1)) >> bits
 
+    def pointwise(self, name: str, x: Any) -> Any:
+        weight = self.tensors[f"{name}.weight"][:, : x.shape[-1]]
+        return self._clamp(self._shift(x @ weight.T + self.tensors[f"{name}.bias"], 12))
+
+    def depthwise(self, name: str, x: Any) -> Any:
+        weight, y = self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        for i, j in np.ndindex(3, 3):
+            y = y + padded[:, i : i + x.shape[1], j : j + x.shape[2]] * weight[:, i, j]
+        return self._clamp(self._shift(y, 12))
+
     def activate(self, x: Any) -> Any:
         return np.maximum(x, x >> 3)
 
@@ -33,7 +44,7 @@ class PermutedPrior(ExactPrior):
 
     def pointwise(self, name: str, x: Any) -> Any:
         weight = self.tensors[f"{name}.weight"]
-        order = np.random.default_rng(len(name)).permutation(weight.shape[1])
+        order = np.random.default_rng(len(name)).permutation(x.shape[-1])
         y = self.tensors[f"{name}.bias"]
         for half in np.array_split(order, 2):
             y = y + x[..., half] @ weight[:, half].T

@@ -179,8 +179,8 @@ def fit_tables(tensors: Tensors, codec: Codec, images: Sequence[Path]) -> None:
             pixels = read_rgb(path)
         except (OSError, ValueError):  # its header alone is whole
             continue
-        for _, parts in coding.symbols(codec.model, pixels, [n * 37 % model.QUALITIES]):
-            for symbols, indices in parts:
+        for tile in coding.symbols(codec.model, [pixels], [n * 37 % model.QUALITIES]):
+            for symbols, indices in tile.parts:
                 for i in np.unique(indices):
                     k, s = supports[i], symbols[indices == i]
                     slots = np.where(np.abs(s) <= k, s + k, 2 * k + 1)

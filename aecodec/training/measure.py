@@ -58,7 +58,7 @@ def measure(codec: Codec, images: Sequence[Path], objective: str = "mse") -> dic
             decibels.append(psnr(pixels, decoded))
             curve.append((bpp[-1], METRICS[objective](pixels, decoded)))
             costs.append(bpp[-1] + worst * 10 ** (-curve[-1][1] / 10))
-            parts = [part for _, parts in coding.symbols(codec.model, pixels, [quality]) for part in parts]
+            parts = [part for tile in coding.symbols(codec.model, [pixels], [quality]) for part in tile.parts]
             estimated += sum(codec.model.coder.bits(*part) for part in parts) / pixels[..., 0].size
         found["bpp"].append(round(float(np.mean(bpp)), 4))
         found["psnr"].append(round(float(np.mean(decibels)), 3))
@@ -96,11 +96,11 @@ def fixed_point_cost(network: Network, codec: Codec, images: Sequence[Path]) -> 
         height, width = (n // 64 * 64 for n in pixels.shape[:2])  # the float prior knows whole hyper-latents only
         pixels = pixels[:height, :width]
         for quality in POINTS:
-            y = coding.analyse(codec.model, pixels, [quality])
-            _, y_bits, z_bits = network.code(y[None], torch.tensor([quality / 100]))
+            y = coding.analyse(codec.model, [pixels], [quality])
+            _, y_bits, z_bits = network.code(y, torch.tensor([quality / 100]))
             float_ += float(y_bits + z_bits)
-            ((_, parts),) = coding.quantise(codec.model, y, [quality])
-            for symbols, indices in parts:
+            (tile,) = coding.quantise(codec.model, y, [quality])
+            for symbols, indices in tile.parts:
                 log_scale = torch.from_numpy(indices.astype(np.float32)) / 8 + SCALE_MIN_LOG2
                 exact += float(gaussian_bits(torch.from_numpy(symbols), log_scale).sum())
     return exact / float_
@@ -112,7 +112,7 @@ def fitted_tables_cost(network: Network, codec: Codec, images: Sequence[Path]) -
     for path in images:
         pixels = read_rgb(path)
         for quality in POINTS:
-            for _, parts in coding.symbols(codec.model, pixels, [quality]):
-                fitted += sum(codec.model.coder.bits(*part) for part in parts)
-                gaussian += sum(plain.model.coder.bits(*part) for part in parts)
+            for tile in coding.symbols(codec.model, [pixels], [quality]):
+                fitted += sum(codec.model.coder.bits(*part) for part in tile.parts)
+                gaussian += sum(plain.model.coder.bits(*part) for part in tile.parts)
     return fitted / gaussian

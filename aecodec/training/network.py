@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .. import rate
 from ..layers import Block, Depthwise
@@ -71,7 +72,8 @@ class TrainablePrior(nn.Module, FloatStructure):
             layer.get_parameter("weight").clamp_(-limit, limit)
 
     def pointwise(self, name: str, x: Tensor) -> Tensor:
-        return self.layers[name](x)  # type: ignore[no-any-return]
+        layer = self.layers[name]
+        return F.linear(x, layer.get_parameter("weight")[:, : x.shape[-1]], layer.get_parameter("bias"))
 
     def depthwise(self, name: str, x: Tensor) -> Tensor:
         return self.layers[name](x)  # type: ignore[no-any-return]
