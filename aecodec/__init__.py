@@ -6,7 +6,8 @@
 >>> aecodec.decompress(data).mode
 'L'
 
-Importing this package imports neither torch nor Pillow; the first use does.
+Importing this package imports neither torch nor Pillow; the first use does. `register_pillow` makes .aec a format that
+`PIL.Image.open` and `PIL.Image.Image.save` know.
 """
 
 from importlib import import_module
@@ -30,6 +31,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .codec import Codec, compress, decompress
+    from .pillow_plugin import register as register_pillow
 
 __all__ = [
     "AecError",
@@ -47,6 +49,7 @@ __all__ = [
     "UnsupportedVersion",
     "compress",
     "decompress",
+    "register_pillow",
 ]
 
 
@@ -57,6 +60,8 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name in ("Codec", "compress", "decompress"):
         return getattr(import_module(".codec", __name__), name)
+    if name == "register_pillow":
+        return import_module(".pillow_plugin", __name__).register
     if name == "__version__":
         return version("aecodec")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

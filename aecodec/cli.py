@@ -6,7 +6,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypeVar
@@ -16,7 +17,8 @@ import typer
 from . import container, errors
 
 if TYPE_CHECKING:
-    from .codec import Codec, Progress
+    from .batch import Done, Progress, Work
+    from .codec import Codec
     from .files import Job
 
 T = TypeVar("T")
@@ -40,7 +42,13 @@ Weights = Annotated[
     Path | None, typer.Option("--weights", help="A weights file of your own, to use instead of the installed one.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
-Skip = Annotated[bool, typer.Option("--skip-existing", help="Leave files that exist, without an error.")]
+Skip = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave files that exist, without an error; -r does so by itself.")
+]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, max=256, help="How many files to work on at once.")]
+Report = Annotated[
+    Path | None, typer.Option("--report", help="A file to write a line of JSON to for each file that was worked on.")
+]
 MaxPixels = Annotated[
     int, typer.Option(min=1, max=container.MAX_SIDE**2, help="Refuse pictures with more pixels.", show_default="2^28")
 ]
@@ -100,22 +108,25 @@ def compress(
     overwrite: Overwrite = False,
     skip_existing: Skip = False,
     recursive: Recursive = False,
+    jobs: Jobs = 1,
+    report: Report = None,
 ) -> None:
     """Compress images to .aec files."""
     from . import control, files
+    from .batch import Done, size
 
     targeted = (target_bytes, target_bpp, target_psnr) != (None, None, None)
     goals = (quality, target_bytes, target_bpp, target_psnr)
     if len(goals) - goals.count(None) > 1 or (strict and not targeted):
         print("aecodec: give one of --quality, --target-bytes, --target-bpp, --target-psnr", file=sys.stderr)
         raise typer.Exit(2)
-    jobs = _plan(images, out, recursive, files.IMAGE_SUFFIXES, ".aec")
+    planned = _plan(images, out, recursive, files.IMAGE_SUFFIXES, ".aec")
     codec = _codec(device, weights, max_pixels)
     regions = [_usage(control.Region.parse, text) for text in roi or []]
 
-    def work(job: "Job", advance: "Progress") -> str:
+    def work(job: "Job", advance: "Progress") -> "Done":
         data = files.read(job.source)
-        size = len(data)
+        before = len(data)
         picture = files.open_picture(data, max_pixels)
         if strip:
             picture = picture.stripped()
@@ -143,21 +154,28 @@ def compress(
             missed, coded = error, error.nearest
         files.write(job.target, coded)
         bpp = len(coded) * 8 / (width * height)
-        line = f"{_size(size)} -> {_size(len(coded))}  {bpp:.3f} bpp{_in_brackets(picture.notes)}"
+        text = f"{size(before)} -> {size(len(coded))}  {bpp:.3f} bpp{_in_brackets(picture.notes)}"
         if delete_source and not missed:
             files.delete_source(job, codec.verify)
-            line += "  source deleted"
-        if missed:
-            raise errors.TargetMissed(f"{line}  target missed: {missed}", coded)
-        return line
+            text += "  source deleted"
+        return Done(before, len(coded), width, height, text, missed)
 
-    _run(jobs, work, overwrite, skip_existing, slow=effort > 0)
+    _run(planned, work, overwrite, skip_existing or recursive, jobs, report, slow=effort > 0)
 
 
 @app.command()
 def decompress(
     paths: Annotated[list[Path], typer.Argument(metavar="FILES...", help=".aec files or folders, or -.")],
     out: Out = None,
+    region: Annotated[
+        str | None, typer.Option(metavar="X,Y,WIDTH,HEIGHT", help="Decode these pixels only, in less time.")
+    ] = None,
+    scale: Annotated[
+        Literal["1", "1/2", "1/4", "1/8"], typer.Option(help="Decode a smaller picture, in less time.")
+    ] = "1",
+    preview: Annotated[
+        int | None, typer.Option(min=1, metavar="BYTES", help="What the first so many bytes of a file show.")
+    ] = None,
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Decode what there is of a damaged file whose header is whole.")
     ] = False,
@@ -167,24 +185,32 @@ def decompress(
     overwrite: Overwrite = False,
     skip_existing: Skip = False,
     recursive: Recursive = False,
+    jobs: Jobs = 1,
+    report: Report = None,
 ) -> None:
     """Decompress .aec files to PNG, or to what the suffix of --out says."""
     from . import files
+    from .batch import Done, size
 
-    jobs = _plan(paths, out, recursive, {".aec"}, ".png")
-    formats = {job: _usage(files.image_format, job.target) for job in jobs}
+    planned = _plan(paths, out, recursive, {".aec"}, ".png")
+    formats = {job: _usage(files.image_format, job.target) for job in planned}
+    box = _usage(files.parse_region, region) if region else None
     codec = _codec(device, weights, max_pixels)
 
-    def work(job: "Job", _: "Progress") -> str:
-        data = files.read(job.source)
+    def work(job: "Job", _: "Progress") -> "Done":
+        data = files.read(job.source, preview)
         with warnings.catch_warnings(record=True, action="always", category=errors.DamageWarning) as damage:
-            image = codec.decompress(data, errors="conceal" if salvage else "strict")
+            lenient = salvage or preview is not None
+            image = codec.decompress(
+                data, errors="conceal" if lenient else "strict", region=box, scale=float(Fraction(scale))
+            )
         encoded, notes = files.encode_picture(image, formats[job])
         files.write(job.target, encoded)
         notes = [*(str(warning.message) for warning in damage), *notes]
-        return f"{_size(len(data))}  {image.width}x{image.height} {image.mode}{_in_brackets(notes)}"
+        text = f"{size(len(data))}  {image.width}x{image.height} {image.mode}{_in_brackets(notes)}"
+        return Done(len(data), len(encoded), image.width, image.height, text)
 
-    _run(jobs, work, overwrite, skip_existing)
+    _run(planned, work, overwrite, skip_existing or recursive, jobs, report)
 
 
 @app.command()
@@ -217,9 +243,13 @@ def info(
         }
         return json.dumps(found) if as_json else "\n".join(f"{key:15} {value}" for key, value in found.items())
 
-    line, code = _attempt(str(path), work)
-    print(line, file=sys.stderr if code else sys.stdout)
-    raise typer.Exit(code)
+    from .batch import exit_code, explain
+
+    try:
+        print(work())
+    except (OSError, ValueError) as error:
+        print(explain(path, error), file=sys.stderr)
+        raise typer.Exit(exit_code(error)) from None
 
 
 @app.command()
@@ -229,18 +259,22 @@ def verify(
     weights: Weights = None,
     max_pixels: MaxPixels = container.MAX_PIXELS,
     recursive: Recursive = False,
+    jobs: Jobs = 1,
+    report: Report = None,
 ) -> None:
     """Check files: every checksum and every symbol."""
     from . import files
+    from .batch import Done
 
     found = _usage(files.expand, paths, recursive, {".aec"})
     codec = _codec(device, weights, max_pixels)
 
-    def work(job: "Job", _: "Progress") -> str:
-        h = codec.verify(files.read(job.source))
-        return f"ok  {h.width}x{h.height} {h.mode}"
+    def work(job: "Job", _: "Progress") -> "Done":
+        data = files.read(job.source)
+        h = codec.verify(data)
+        return Done(len(data), 0, h.width, h.height, f"ok  {h.width}x{h.height} {h.mode}")
 
-    _run([files.Job(path, files.STANDARD) for path, _ in found], work, stream=sys.stdout)
+    _run([files.Job(path, files.STANDARD) for path, _ in found], work, at_once=jobs, report=report, stream=sys.stdout)
 
 
 @app.command()
@@ -326,58 +360,31 @@ def _usage(call: Callable[..., T], *args: Any) -> T:
 
 
 def _run(
-    jobs: "list[Job]",
-    work: Callable[["Job", "Progress"], str],
+    planned: "list[Job]",
+    work: "Work",
     overwrite: bool = False,
     skip: bool = False,
+    at_once: int = 1,
+    report: Path | None = None,
     stream: TextIO | None = None,
     slow: bool = False,
 ) -> None:
     """Do every job, print a line for each, and exit with the code that sums them up. ``slow``: a bar even for one."""
-    if overwrite and skip:
-        print("aecodec: --overwrite and --skip-existing exclude each other", file=sys.stderr)
-        raise typer.Exit(2)
+    from . import batch
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds: what is half written goes
-    taken: dict[Path, Path] = {}
-    failures = set()
-    with _progress(len(jobs), stream or sys.stderr, slow) as (show, advance):
-        for job in jobs:
-
-            def one(job: "Job" = job) -> str:
-                start = time.perf_counter()
-                to_file = str(job.target) != "-"
-                if to_file and taken.setdefault(job.target, job.source) != job.source:
-                    raise FileExistsError(f"{job.target} is what {taken[job.target]} becomes")
-                if to_file and not overwrite and job.target.is_file():
-                    if skip:
-                        return f"{job.source}: skipped, {job.target} exists"
-                    raise FileExistsError(f"{job.target} exists; add --overwrite or --skip-existing")
-                done = work(job, advance)
-                target = f" -> {job.target}" if to_file else ""
-                return f"{job.source}{target}  {done}  {time.perf_counter() - start:.2f} s"
-
-            line, code = _attempt(str(job.source), one)
-            failures.add(code)
-            show(line)
-    failures.discard(0)
+    log = _usage(report.open, "w") if report else None
+    results, start = [], time.perf_counter()
+    with log or nullcontext(), _progress(len(planned), stream or sys.stderr, slow) as (show, advance):
+        for result in batch.run(planned, work, advance, at_once, overwrite, skip and not overwrite):
+            results.append(result)
+            show(result.line)
+            if log:
+                print(result.record(), file=log, flush=True)
+    if len(results) > 1:
+        print(batch.total(results, time.perf_counter() - start), file=sys.stderr)
+    failures = {result.code for result in results} - {0}
     raise typer.Exit(failures.pop() if len(failures) == 1 else int(bool(failures)))
-
-
-def _attempt(name: str, work: Callable[[], str]) -> tuple[str, int]:
-    """What ``work`` returns and 0, or why it failed and the exit code of that."""
-    try:
-        return work(), 0
-    except (OSError, ValueError, RuntimeError, MemoryError) as error:  # RuntimeError: torch's word for GPU trouble
-        reason = str(error) or type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            name, reason = error.filename or name, error.strerror
-        if isinstance(error, errors.TargetMissed):
-            code = 5
-        elif isinstance(error, errors.Corrupt | errors.NotAec):
-            code = 3
-        else:
-            code = 4 if isinstance(error, errors.AecError) else 1
-        return f"{name}: {reason}", code
 
 
 @contextmanager
@@ -404,13 +411,3 @@ def _progress(count: int, stream: TextIO, slow: bool) -> "Iterator[tuple[Callabl
 
 def _in_brackets(notes: Iterable[str]) -> str:
     return "".join(f"  ({note})" for note in notes)
-
-
-def _size(count: int) -> str:
-    """Bytes as a person reads them."""
-    value, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"

@@ -359,6 +359,17 @@ class Codec:
         alpha = _alpha(parsed, region, shrink)  # first: it is cheap to refuse
         return _finish(self._pixels([parsed], region, shrink)[0], alpha, parsed.metadata, output)
 
+    @overload
+    def decompress_many(
+        self, files: Iterable[Data], output: Literal["pil"] = "pil", scale: float = 1
+    ) -> "Iterator[Image.Image]": ...
+    @overload
+    def decompress_many(self, files: Iterable[Data], output: Literal["numpy"], scale: float = 1) -> Iterator[Plane]: ...
+    @overload
+    def decompress_many(
+        self, files: Iterable[Data], output: Literal["torch"], scale: float = 1
+    ) -> Iterator[Tensor]: ...
+
     def decompress_many(self, files: Iterable[Data], output: Output = "pil", scale: float = 1) -> Iterator[Decoded]:
         """`decompress` for each file in order. Neighbours of one size and quality pass the networks together, if they
         are small.
@@ -382,15 +393,14 @@ class Codec:
             for parsed, pixels in zip(group, planes, strict=True):
                 yield _finish(pixels, _alpha(parsed, None, shrink), parsed.metadata, output)
 
-    def preview(self, data: Data, output: Output = "pil", scale: float = 1) -> Decoded:
+    def preview(self, data: Data, scale: float = 1) -> "Image.Image":
         """The picture as far as the first bytes of a file tell, while the others are still on their way.
 
         As `decompress` with ``errors="conceal"``, but nothing is wrong with a file that goes on, so that nothing is
         warned of. Raises `Truncated` as long as the header is not there.
         """
-        _check_output(output)
         pixels, alpha, metadata, _ = self._salvaged(data, None, _shrink(scale))
-        return _finish(pixels, alpha, metadata, output)
+        return image.to_any(Picture(pixels.cpu().numpy(), alpha, metadata), "pil")
 
     def verify(self, data: Data) -> Header:
         """Check a whole file, decoding every symbol but no pixels. Raises `AecError`; returns the header."""

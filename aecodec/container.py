@@ -3,9 +3,11 @@
 Nothing here knows what a tile's payload means, and nothing is allocated from a number that was not checked.
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import BinaryIO
 from zlib import crc32
 
 from .errors import BadChecksum, Corrupt, LimitExceeded, NotAec, Truncated, UnsupportedFeature, UnsupportedVersion
@@ -144,6 +146,25 @@ def read(data: Data, max_pixels: int = MAX_PIXELS) -> Container:
     if header.has_alpha != (alpha is not None):
         raise Corrupt(f"mode {header.mode} {'without' if alpha is None else 'with'} an alpha plane")
     return Container(header, tiles, {key: found[kind] for key, kind in METADATA.items() if kind in found}, alpha)
+
+
+def read_start(file: BinaryIO) -> tuple[Header, dict[str, bytes]]:
+    """Header and metadata of a file that is read no further than to its first tile. Raises as `read` does."""
+    start = file.read(FIRST_CHUNK)
+    header = read_header(start, MAX_SIDE**2)
+    found: dict[str, bytes] = {}
+    for count in range(1, MAX_ANCILLARY + 2):
+        head = file.read(_CHUNK.size)
+        kind, length = _CHUNK.unpack(head) if len(head) == _CHUNK.size else (b"TILE", 0)
+        if kind == b"TILE":
+            break
+        _check_ancillary(kind, length, count, tiles_began=False)
+        known = [key for key, name in METADATA.items() if name == kind]
+        if known:
+            found[known[0]] = bytes(next_chunk(memoryview(head + file.read(length + _U32.size)), 0)[1])
+        else:
+            file.seek(length + _U32.size, os.SEEK_CUR)
+    return header, found
 
 
 def _check_ancillary(kind: bytes, length: int, count: int, tiles_began: bool) -> None:

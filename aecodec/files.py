@@ -123,9 +123,23 @@ def _same_file(target: Path, path: Path) -> bool:
     return target.exists() and path.exists() and target.samefile(path)
 
 
-def read(path: Path) -> bytes:
-    """The bytes of a file or of standard input. Raises OSError."""
-    return sys.stdin.buffer.read() if path == STANDARD else path.read_bytes()
+def parse_region(text: str) -> tuple[int, int, int, int]:
+    """``x,y,width,height``. Raises `UsageError`.
+
+    >>> parse_region("10,20,300,200")
+    (10, 20, 300, 200)
+    """
+    numbers = text.split(",")
+    if len(numbers) != 4 or not all(n.isascii() and n.isdigit() for n in numbers):
+        raise UsageError(f"region {text}: expected x,y,width,height")
+    x, y, width, height = map(int, numbers)
+    return x, y, width, height
+
+
+def read(path: Path, most: int | None = None) -> bytes:
+    """The bytes of a file or of standard input, or the first ``most`` of them. Raises OSError."""
+    with contextlib.nullcontext(sys.stdin.buffer) if path == STANDARD else path.open("rb") as file:
+        return file.read() if most is None else file.read(most)
 
 
 def write(path: Path, data: bytes) -> None:

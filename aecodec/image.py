@@ -201,10 +201,15 @@ def _metadata(image: Image.Image, notes: list[str]) -> dict[str, bytes]:
         exif = b""
         notes.append("unreadable EXIF left out")
     if exif:
-        found["exif"] = bytes(exif).removeprefix(_EXIF_PREFIX)
+        found["exif"] = exif_bytes(exif)
     if xmp := image.info.get("xmp"):
         found["xmp"] = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
     return found
+
+
+def exif_bytes(exif: Image.Exif | bytes) -> bytes:
+    """The TIFF structure alone."""
+    return (exif.tobytes() if isinstance(exif, Image.Exif) else bytes(exif)).removeprefix(_EXIF_PREFIX)
 
 
 def exif_without_storage(exif: Image.Exif) -> bytes:

@@ -24,6 +24,9 @@ from .network import KNOTS, Knots, Network
 
 Tensors = dict[str, npt.NDArray[Any]]
 QUALITIES = torch.linspace(0, 1, model.QUALITIES)
+READOUT_QUALITIES = range(0, 101, 10)
+READOUT_IMAGES = 50  # each at every one of these
+READOUT_SIDE = 512  # pixels that are looked at
 PRIOR_COUNTS = 1000.0  # how many symbols the Gaussian shape is worth against the counted ones
 
 
@@ -54,9 +57,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def export(network: Network, out: Path, images: Sequence[Path]) -> str:
-    """Write the weights file ``out`` with tables fitted on ``images``; returns the model id."""
-    tensors = freeze(network)
-    fit_tables(tensors, draft(network), images)
+    """Write the weights file ``out``, its tables and readout fitted on ``images``; returns the model id."""
+    tensors, codec = freeze(network), draft(network)
+    fit_tables(tensors, codec, images)
+    tensors["readout"] = fit_readout(codec, images[:: -(-len(images) // READOUT_IMAGES)])
     return model.write(out, tensors, asdict(network.design))
 
 
@@ -190,3 +194,27 @@ def fit_tables(tensors: Tensors, codec: Codec, images: Sequence[Path]) -> None:
         both = counts[i] + np.append(counts[i][2 * k :: -1], counts[i][-1])
         fitted.append(both / 2 + PRIOR_COUNTS * gaussian(deviation(i), k))
     set_tables(tensors, fitted)
+
+
+def fit_readout(codec: Codec, images: Sequence[Path]) -> npt.NDArray[np.float16]:
+    """``[11, N + 1, 12]``: what turns a latent and a 1 into the 2x2 pixels that it becomes at 1/8 of the size.
+
+    By least squares against the means of the original pixels, for every tenth quality.
+    """
+    n = codec.model.design.latents + 1
+    squares, products = np.zeros((len(READOUT_QUALITIES), n, n)), np.zeros((len(READOUT_QUALITIES), n, 12))
+    for path in images:
+        try:
+            pixels = read_rgb(path)[:READOUT_SIDE, :READOUT_SIDE]
+        except (OSError, ValueError):  # its header alone is whole
+            continue
+        h, w = (side // 16 for side in pixels.shape[:2])
+        pixels = pixels[: 16 * h, : 16 * w]
+        means = pixels.reshape(h, 2, 8, w, 2, 8, 3).mean((2, 5)) / 255  # [h, 2, w, 2, 3]
+        target = means.transpose(0, 2, 1, 3, 4).reshape(h * w, 12)
+        for place, quality in enumerate(READOUT_QUALITIES):
+            x = np.pad(codec.latents(pixels, quality).reshape(h * w, -1), ((0, 0), (0, 1)), constant_values=1.0)
+            squares[place] += x.T @ x
+            products[place] += x.T @ target
+    squares += 1e-3 * np.eye(n)  # of channels that are never used
+    return np.linalg.solve(squares, products).astype(np.float16)

@@ -1,0 +1,151 @@
+"""Pillow reads and writes .aec files once `register` was called.
+
+>>> import aecodec, io
+>>> from PIL import Image
+>>> aecodec.register_pillow()
+>>> file = io.BytesIO()
+>>> Image.new("RGB", (60, 40), "teal").save(file, "AEC", quality=60)
+>>> Image.open(file).size
+(60, 40)
+
+Opening reads the header and the metadata; torch is imported when pixels are wanted.
+"""
+
+import contextlib
+import io
+from functools import cache
+from typing import IO, TYPE_CHECKING, Any
+
+from PIL import ExifTags, Image, ImageFile
+
+from . import container
+from .errors import AecError, Truncated
+from .image import Picture, exif_bytes, from_any, info_of
+
+if TYPE_CHECKING:
+    from .codec import Codec
+
+FORMAT = "AEC"
+INCHES, CENTIMETRES = 2, 3  # EXIF's units of resolution
+
+
+def register() -> None:
+    """Make .aec a format of Pillow's: `Image.open`, `Image.save`, its suffix and its MIME type, image/x-aec.
+
+    ``save`` takes ``quality`` and ``effort`` as `Codec.compress` does, and as Pillow's other formats ``icc_profile``
+    (the image's own unless told), ``exif``, ``xmp`` and ``dpi``. ``draft`` and ``thumbnail`` decode at 1/2, 1/4 or 1/8.
+    `OSError` is raised for damaged files, of which ``ImageFile.LOAD_TRUNCATED_IMAGES`` loads what there is.
+    """
+    Image.register_open(FORMAT, AecImageFile, lambda prefix: prefix.startswith(container.SIGNATURE))
+    Image.register_save(FORMAT, _save)
+    Image.register_extension(FORMAT, ".aec")
+    Image.register_mime(FORMAT, "image/x-aec")
+
+
+class AecImageFile(ImageFile.ImageFile):
+    format = FORMAT
+    format_description = "aecodec"
+    _shrink = 1
+
+    def _open(self) -> None:
+        assert self.fp is not None
+        try:
+            header, metadata = container.read_start(self.fp)  # type: ignore[arg-type]
+        except AecError as error:
+            raise SyntaxError(str(error)) from None  # which Pillow takes for: not identified
+        self._size, self._mode = (header.width, header.height), header.mode
+        self.info.update(info_of(metadata))
+        if dpi := self._dpi():
+            self.info["dpi"] = dpi
+        self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, self.mode)]
+
+    def _dpi(self) -> tuple[float, float] | None:
+        if "exif" in self.info:
+            with contextlib.suppress(Exception):  # broken EXIF makes Pillow raise almost anything
+                exif = self.getexif()
+                unit = 2.54 if exif.get(ExifTags.Base.ResolutionUnit) == CENTIMETRES else 1.0
+                x, y = (float(exif[tag]) * unit for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution))
+                return x, y
+        return None
+
+    def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Load a picture of at least ``size`` in less time, at 1/2, 1/4 or 1/8. The mode stays what it is."""
+        if size is None or self._shrink > 1 or not self.tile:
+            return None
+        (width, height), room = self.size, min(self.size[0] // size[0], self.size[1] // size[1])
+        self._shrink = next(shrink for shrink in (8, 4, 2, 1) if room >= shrink or shrink == 1)
+        self._size = -(-width // self._shrink), -(-height // self._shrink)
+        self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, self.mode)]
+        return self.mode, (0, 0, width / self._shrink, height / self._shrink)
+
+    def load(self) -> Any:
+        if self.tile and self.fp is not None:
+            scale = 1 / self._shrink
+            data = self._read()
+            try:
+                if ImageFile.LOAD_TRUNCATED_IMAGES:
+                    image = _codec().preview(data, scale)
+                else:
+                    image = _codec().decompress(data, "pil", scale=scale)
+            except AecError as error:
+                raise _as_pillow(error) from error
+            if self._exclusive_fp:
+                self.fp.close()
+            self.fp = io.BytesIO(image.tobytes())  # which Pillow's raw decoder reads
+        return super().load()
+
+    def load_seek(self, pos: int) -> None:
+        """The pixels begin where they are."""
+
+    def verify(self) -> None:
+        """Check structure and checksums, without the symbols. Raises OSError; the file must be opened again."""
+        try:
+            container.read(self._read(), container.MAX_SIDE**2)
+        except AecError as error:
+            raise _as_pillow(error) from error
+        super().verify()
+
+    def _read(self) -> bytes:
+        assert self.fp is not None
+        self.fp.seek(0)
+        return self.fp.read()
+
+
+def _as_pillow(error: AecError) -> OSError:
+    return OSError(f"image file is truncated: {error}" if isinstance(error, Truncated) else str(error))
+
+
+@cache
+def _codec() -> "Codec":
+    from .codec import Codec
+
+    return Codec(max_pixels=container.MAX_SIDE**2)  # Pillow's own limit, if any, has been kept
+
+
+def _save(image: Image.Image, file: IO[bytes], _: str | bytes) -> None:
+    options: dict[str, Any] = image.encoderinfo
+    try:
+        found = from_any(image, container.MAX_SIDE**2)
+    except AecError as error:
+        raise _as_pillow(error) from error
+    except ValueError as error:
+        raise OSError(f"cannot write mode {image.mode} as {FORMAT}: {error}") from None
+    metadata = {"icc": options.get("icc_profile", found.metadata.get("icc")), **_given(options)}
+    picture = Picture(found.pixels, found.alpha, {key: value for key, value in metadata.items() if value})
+    quality = options.get("quality", container.DEFAULT_QUALITY)
+    try:
+        file.write(_codec().compress(picture, quality, effort=options.get("effort", 0)))
+    except AecError as error:  # metadata that is too long
+        raise _as_pillow(error) from error
+
+
+def _given(options: dict[str, Any]) -> dict[str, bytes]:
+    """What the caller wants to be kept besides pixels and profile."""
+    exif, xmp, dpi = options.get("exif", b""), options.get("xmp", b""), options.get("dpi")
+    if dpi:
+        tags = Image.Exif()
+        tags.load(exif.tobytes() if isinstance(exif, Image.Exif) else exif)
+        tags[ExifTags.Base.XResolution], tags[ExifTags.Base.YResolution] = dpi
+        tags[ExifTags.Base.ResolutionUnit] = INCHES
+        exif = tags
+    return {"exif": exif_bytes(exif), "xmp": xmp.encode() if isinstance(xmp, str) else xmp}

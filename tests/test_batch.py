@@ -1,0 +1,152 @@
+"""Whole folders: several jobs at once, what is reported, what goes on after an error."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from aecodec import batch
+from aecodec.batch import Done
+from aecodec.cli import app
+from aecodec.files import Job
+from aecodec.image import Plane
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> None:
+    torch.set_num_threads(1)  # which several jobs at once change
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+@pytest.fixture
+def tree(tmp_path: Path, photo: Plane) -> Path:
+    """Nine images in two folders, and two that are none."""
+    for i in range(9):
+        path = tmp_path / "in" / ("a" if i % 2 else "b/c") / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo[i * 10 : i * 10 + 50, : 40 + i]).save(path)
+    (tmp_path / "in" / "a" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot one")
+    (tmp_path / "in" / "empty.jpg").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_folders_there_and_back(tree: Path, jobs: int) -> None:
+    report = tree / "report.jsonl"
+    result = run("compress", "-r", tree / "in", "-o", tree / "out", "--jobs", jobs, "--report", report)
+    assert result.exit_code == 1
+    *lines, total = result.output.splitlines()
+    assert len(lines) == 11
+    assert total.startswith("11 files in ")
+    assert "9 done, 2 failed; " in total
+    assert total.endswith(" MB/s")
+    records = {record["source"]: record for record in map(json.loads, report.read_text().splitlines())}
+    assert len(records) == 11
+    for path in (tree / "in").rglob("*.png"):
+        record = records[str(path)]
+        target = tree / "out" / path.relative_to(tree / "in").with_suffix(".aec")
+        assert record["target"] == str(target)
+        if path.stem == "broken":
+            assert (record["status"], record["error"]) == ("failed", "OSError")
+            assert str(path) in record["message"]
+            assert not target.exists()
+            continue
+        with Image.open(path) as image:
+            assert (record["width"], record["height"]) == image.size
+        assert record["status"] == "done"
+        assert record["bytes_before"] == path.stat().st_size
+        assert record["bytes_after"] == target.stat().st_size
+    back = run("decompress", "-r", tree / "out", "-o", tree / "back", "--jobs", jobs)
+    assert back.exit_code == 0
+    assert len(list((tree / "back").rglob("*.png"))) == 9
+    assert run("verify", "-r", tree / "out", "--jobs", jobs).exit_code == 0
+
+
+def test_folders_go_on_where_they_stopped(tree: Path) -> None:
+    run("compress", "-r", tree / "in", "-o", tree / "out")
+    (tree / "out" / "a" / "1.aec").unlink()
+    before = {path: path.stat().st_mtime_ns for path in (tree / "out").rglob("*.aec")}
+    report = tree / "report.jsonl"
+    again = run("compress", "-r", tree / "in", "-o", tree / "out", "--report", report)
+    assert "1 done, 8 skipped, 2 failed" in again.output
+    statuses = [json.loads(line)["status"] for line in report.read_text().splitlines()]
+    assert sorted(statuses) == ["done"] + 2 * ["failed"] + 8 * ["skipped"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    forced = run("compress", "-r", tree / "in", "-o", tree / "out", "--overwrite", "--jobs", 2)
+    assert "9 done, 2 failed" in forced.output
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_one_target_for_two_sources(tmp_path: Path, small_image: Image.Image, jobs: int) -> None:
+    for name in ("x.png", "x.jpg"):
+        small_image.save(tmp_path / name)
+    result = run("compress", tmp_path / "x.png", tmp_path / "x.jpg", "-o", tmp_path / "out", "--jobs", jobs)
+    assert result.exit_code == 1
+    assert f"x.aec is what {tmp_path / 'x.png'} becomes" in result.output
+
+
+def test_a_report_that_cannot_be_written(tmp_path: Path, small_image: Image.Image) -> None:
+    small_image.save(tmp_path / "x.png")
+    result = run("compress", tmp_path / "x.png", "--report", tmp_path / "no" / "such" / "file")
+    assert result.exit_code == 2
+    assert not (tmp_path / "x.aec").exists()
+
+
+def test_jobs_run_side_by_side() -> None:
+    """Each waits for another one: one after the other they would never end."""
+    import threading
+
+    barrier = threading.Barrier(2, timeout=20)
+
+    def work(job: Job, _: batch.Progress) -> Done:
+        barrier.wait()
+        return Done(1, 2, 3, 4, "met")
+
+    jobs = [Job(Path(str(i)), Path("-")) for i in range(4)]
+    results = list(batch.run(jobs, work, lambda _: None, at_once=2))
+    assert [result.status for result in results] == ["done"] * 4
+    assert {result.job for result in results} == set(jobs)
+
+
+def test_what_ends_the_batch_ends_long_jobs() -> None:
+    begun: list[Job] = []
+
+    def work(job: Job, advance: batch.Progress) -> Done:
+        begun.append(job)
+        while job.source.name != "0":
+            time.sleep(0.01)
+            advance(0.5)
+        return Done(1, 2, 3, 4, "first")
+
+    results = batch.run([Job(Path(str(i)), Path("-")) for i in range(9)], work, lambda _: None, at_once=2)
+    assert next(results).status == "done"
+    with pytest.raises(KeyboardInterrupt):
+        results.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
+    assert len(begun) <= 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_several_jobs(tmp_path: Path, photo: Plane, number: signal.Signals) -> None:
+    for i in range(40):
+        Image.fromarray(np.tile(photo, (2, 2, 1))).save(tmp_path / f"{i}.png", compress_level=1)
+    command = [sys.executable, "-m", "aecodec", "compress", "-r", tmp_path, "-o", tmp_path / "out", "--jobs", "2"]
+    with subprocess.Popen([*map(str, command), "--device", "cpu"], stderr=subprocess.PIPE) as process:
+        assert process.stderr
+        process.stderr.readline()  # the first is done
+        process.send_signal(number)
+        assert process.wait(60) in (128 + number, -number)
+    written = list((tmp_path / "out").iterdir())
+    assert 0 < len(written) < 40
+    assert all(path.suffix == ".aec" for path in written)
+    assert run("verify", *written).exit_code == 0

@@ -1,0 +1,192 @@
+"""Parts and small versions of a picture, previews, latents, and many at once."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aecodec import BadChecksum, Codec, SymbolMismatch, Truncated, coding, container
+from aecodec.container import Container
+from aecodec.image import Plane
+
+from .conftest import GOLDEN, psnr
+
+
+@pytest.fixture(scope="module")
+def large(photo: Plane) -> Plane:
+    """Of 2x2 tiles, with alpha, ``[530, 700, 4]``."""
+    picture = np.hstack((photo, photo[:, :188]))
+    picture = np.vstack((picture, picture[:18]))
+    return np.dstack((picture, np.indices(picture.shape[:2]).sum(0).astype(np.uint8)))
+
+
+@pytest.fixture(scope="module")
+def file(codec: Codec, large: Plane) -> bytes:
+    return codec.compress(large, 60)
+
+
+@pytest.fixture(scope="module")
+def whole(codec: Codec, file: bytes) -> Plane:
+    return codec.decompress(file, "numpy")
+
+
+REGIONS = [(0, 0, 700, 530), (0, 0, 1, 1), (699, 529, 1, 1), (500, 500, 30, 30), (100, 17, 333, 45), (13, 514, 640, 5)]
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_region_is_the_crop_of_the_whole(codec: Codec, file: bytes, whole: Plane, region: tuple[int, ...]) -> None:
+    x, y, width, height = region
+    part = codec.decompress(file, "numpy", region=(x, y, width, height))
+    crop = whole[y : y + height, x : x + width]
+    assert part.shape == crop.shape
+    assert np.abs(part.astype(int) - crop).max() <= 1
+    np.testing.assert_array_equal(part[..., 3], crop[..., 3])
+
+
+def test_region_decodes_the_tiles_around_it_alone(codec: Codec, file: bytes) -> None:
+    parsed = container.read(file)
+    tiles = list(parsed.tiles)
+    tiles[3] = container.Tile(tiles[3].quality, tiles[3].symbol_crc ^ 1, tiles[3].words)
+    changed = container.write(Container(parsed.header, tiles, {}, parsed.alpha))
+    codec.decompress(changed, region=(0, 0, 400, 400))
+    with pytest.raises(SymbolMismatch):  # the synthesis needs something of the last tile here
+        codec.decompress(changed, region=(400, 400, 90, 90))
+
+
+@pytest.mark.parametrize("region", [(-1, 0, 5, 5), (0, 0, 0, 5), (0, 0, 701, 1), (690, 520, 5, 11), (0, 530, 1, 1)])
+def test_region_beyond_the_picture(codec: Codec, file: bytes, region: tuple[int, int, int, int]) -> None:
+    for errors in ("strict", "conceal"):
+        with pytest.raises(ValueError, match="not within the 700x530 pixels"):
+            codec.decompress(file, errors=errors, region=region)
+
+
+def averaged(plane: Plane, shrink: int) -> Plane:
+    height, width = (-(-n // shrink) * shrink for n in plane.shape[:2])
+    padded = np.pad(plane, ((0, height - plane.shape[0]), (0, width - plane.shape[1]), (0, 0)), "edge").astype(float)
+    blocks = padded.reshape(height // shrink, shrink, width // shrink, shrink, -1)
+    means: Plane = blocks.mean((1, 3)).round().astype(np.uint8)
+    return means
+
+
+@pytest.mark.parametrize("shrink", [2, 4, 8])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_small_version_is_the_large_one_averaged(codec: Codec, photo: Plane, shrink: int, channels: int) -> None:
+    data = codec.compress(photo[:301, :413, :channels], 70)
+    small = codec.decompress(data, "numpy", scale=1 / shrink)
+    expected = averaged(codec.decompress(data, "numpy"), shrink)
+    assert small.shape == expected.shape
+    assert psnr(small, expected) > (33 if shrink == 8 else 45)
+
+
+def test_small_version_without_a_readout(codec: Codec, photo: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that know nothing of it take the synthesis."""
+    data = codec.compress(photo[:100, :90], 70)
+    monkeypatch.setattr(codec.model, "readout", None)
+    small = codec.decompress(data, "numpy", scale=1 / 8)
+    assert psnr(small, averaged(codec.decompress(data, "numpy"), 8)) > 45
+
+
+def test_small_version_of_several_qualities(codec: Codec, photo: Plane) -> None:
+    offsets = np.zeros((512, 512), int)
+    offsets[:100, :100] = 50
+    data = codec.compress(photo, 40, roi=offsets)
+    assert psnr(codec.decompress(data, "numpy", scale=1 / 8), averaged(photo, 8)) > 33
+
+
+def test_small_version_of_a_region_with_alpha(codec: Codec, file: bytes, large: Plane) -> None:
+    part = codec.decompress(file, "numpy", region=(504, 96, 101, 99), scale=1 / 4)
+    assert part.shape == (25, 26, 4)
+    expected = averaged(large[96:195, 504:605], 4)
+    assert psnr(part, expected) > 30
+    np.testing.assert_allclose(part[..., 3].astype(int)[:24, :25], expected[:24, :25, 3], atol=1)
+
+
+@pytest.mark.parametrize("scale", [0, 2, 1 / 3, 0.3, 1 / 16, -1])
+def test_other_scales(codec: Codec, file: bytes, scale: float) -> None:
+    with pytest.raises(ValueError, match="expected 1, 1/2, 1/4 or 1/8"):
+        codec.decompress(file, scale=scale)
+
+
+def test_preview(codec: Codec, photo: Plane) -> None:
+    """More bytes, a better picture; and no warning, since nothing is wrong."""
+    data = codec.compress(photo, 60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = [psnr(np.asarray(codec.preview(data[: len(data) * n // 8])), photo) for n in range(1, 9)]
+        assert codec.preview(data, 1 / 8).size == (64, 64)
+    assert found == sorted(found)
+    assert found[-1] == psnr(codec.decompress(data, "numpy"), photo)
+    with pytest.raises(Truncated):
+        codec.preview(data[:30])
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_latents_of_a_file(codec: Codec, path: Path) -> None:
+    parsed = container.read(path.read_bytes())
+    expected = coding.decode(codec.model, parsed.header, [parsed.tiles])[0] / 256
+    latents = codec.latents(path.read_bytes())
+    assert latents.dtype == np.float32
+    np.testing.assert_array_equal(latents, expected.numpy())
+
+
+def test_latents_of_a_picture_are_those_of_its_file(codec: Codec, large: Plane) -> None:
+    latents = codec.latents(large, 30)
+    assert latents.shape == (34, 44, codec.model.design.latents)
+    np.testing.assert_array_equal(latents, codec.latents(codec.compress(large, 30)))
+
+
+def test_pictures_of_one_size_go_together(codec: Codec, photo: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may round a float otherwise: the files need not be the same bytes, and are in practice."""
+    together: list[int] = []
+    analyse = coding.analyse
+
+    def counted(m: Any, pictures: Any, *rest: Any) -> Any:
+        together.append(len(pictures))
+        return analyse(m, pictures, *rest)
+
+    monkeypatch.setattr(coding, "analyse", counted)
+    pictures = [photo[i : i + 128, :128] for i in range(20)] + [photo[:40, :50]] + [photo[i:, :, :1] for i in range(2)]
+    files = list(codec.compress_many(iter(pictures), 40))
+    assert together == [16, 4, 1, 1, 1]
+    for picture, data in zip(pictures, files, strict=True):
+        assert abs(len(data) - len(codec.compress(picture, 40))) <= 8
+        decoded = codec.decompress(data, "numpy")
+        assert decoded.shape == picture.shape
+        assert psnr(decoded, picture) > 25
+
+
+@pytest.mark.parametrize("scale", [1, 1 / 4])
+def test_files_of_one_size_go_together(codec: Codec, photo: Plane, scale: float) -> None:
+    pictures = [photo[i : i + 120, :128] for i in range(18)] + [photo[:40, :50, :1]]
+    files = [codec.compress(picture, 30 + 20 * (n > 9)) for n, picture in enumerate(pictures)]
+    for data, array in zip(files, codec.decompress_many(files, "numpy", scale), strict=True):
+        np.testing.assert_allclose(array.astype(int), codec.decompress(data, "numpy", scale=scale), atol=1)
+    assert [x.size for x in codec.decompress_many(files[:2])] == [(128, 120)] * 2
+    assert [tuple(x.shape) for x in codec.decompress_many(files[:2], "torch")] == [(3, 120, 128)] * 2
+
+
+def test_what_comes_before_a_bad_file_comes_out(codec: Codec, photo: Plane) -> None:
+    files = [codec.compress(photo[i : i + 50, :60], 50) for i in range(4)]
+    found = codec.decompress_many([*files[:2], files[2][:-3] + b"abc", files[3]], "numpy")
+    for data in files[:2]:
+        np.testing.assert_array_equal(next(found), codec.decompress(data, "numpy"))
+    with pytest.raises(BadChecksum):
+        next(found)
+    parsed = container.read(files[2])
+    tile = container.Tile(50, parsed.tiles[0].symbol_crc ^ 1, parsed.tiles[0].words)
+    found = codec.decompress_many([*files[:2], container.write(Container(parsed.header, [tile])), files[3]], "numpy")
+    assert len([next(found), next(found)]) == 2
+    with pytest.raises(SymbolMismatch):
+        next(found)
+
+
+def test_tensors_are_on_the_codecs_device(codec: Codec, file: bytes, whole: Plane) -> None:
+    tensor = codec.decompress(file, "torch")
+    assert tensor.device == codec.device
+    assert tensor.is_contiguous()
+    torch.testing.assert_close(tensor.permute(1, 2, 0), torch.from_numpy(whole))
+    assert codec.decompress(file).tobytes() == Image.fromarray(whole).tobytes()
