@@ -278,6 +278,18 @@ def verify(
 
 
 @app.command()
+def doctor() -> None:
+    """Print versions, devices and models, and try on this machine that the prior is exact and how fast it all is."""
+    from . import doctor as module
+
+    well = True
+    for name, value, good in module.examine():
+        print(f"{name:18} {value}")
+        well &= good
+    raise typer.Exit(int(not well))
+
+
+@app.command()
 def train(
     data: Annotated[list[Path], typer.Option("--data", help="Folders of images to learn from.", exists=True)],
     out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints and the log.")],

@@ -134,5 +134,7 @@ def load_installed(path: Path, device: torch.device) -> Model:
 def write(path: Path, tensors: dict[str, npt.NDArray[Any]], design: dict[str, int]) -> str:
     """Write a weights file and return its model id in hexadecimal."""
     identity = model_id(tensors).hex()
-    files.write(path, save(tensors, {"design": json.dumps(design), "model_id": identity}))
+    prior = {name.removeprefix("prior."): t for name, t in tensors.items() if name.startswith("prior.")}
+    stated = {"design": json.dumps(design), "model_id": identity, "prior_digest": ExactPrior(prior, np).digest()}
+    files.write(path, save(tensors, stated))
     return identity

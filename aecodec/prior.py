@@ -12,9 +12,12 @@ integers in units of 2^-16, all held in float64. Every product and every partial
 device cannot change a bit.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
+
+import numpy
 
 STEPS = 4
 # PATTERN[group][cell position]: the step that codes the channel group at the position of the 2x2 cell (row by row)
@@ -202,6 +205,27 @@ class ExactPrior(Structure):
         parts = [plane[:, i::2, j::2, g * n : (g + 1) * n] for (i, j), g in zip(CELL, GROUP[step], strict=True)]
         return _join(self.xp, parts)
 
+    def digest(self) -> str:
+        """SHA-256 of what comes of fixed symbols: one value for these weights, on whatever machine."""
+        digest, (height, width) = hashlib.sha256(), (10, 14)
+        steps = [list(hashlib.shake_256(bytes((step,))).digest(4 * height * width * self.latents)) for step in range(5)]
+
+        def symbols(step: int, n: int) -> Array:
+            """From -3 to 3, most of them small."""
+            return numpy.array([(byte & 3) - (byte >> 2 & 3) for byte in steps[step][:n]], numpy.int64)
+
+        def answer(step: int, mean: Array, index: Array) -> Array:
+            chosen = self.number(symbols(step, mean.shape[1])[None]) * (index > 0)
+            for part in (mean, index):
+                digest.update(_integers(part))
+            return chosen
+
+        hyper = len(self.tensors["hyper_inverse_gain"][0])
+        z = self.number(symbols(4, 3 * 4 * hyper).reshape(1, 3, 4, hyper))
+        latents = self.decode(z, self._place(numpy.array([60])), height, width, answer)
+        digest.update(_integers(latents))
+        return digest.hexdigest()
+
     def bound(self) -> int:
         """The largest magnitude that any sum, in any order, can reach with these weights; exactness needs < 2^53."""
         largest = 0
@@ -214,6 +238,10 @@ class ExactPrior(Structure):
         factor = max(int(abs(self.tensors[name]).max()) for name in tables)
         value_limit = ACTIVATION_LIMIT + (SYMBOL_LIMIT << ACTIVATION_BITS)
         return max(largest, factor * value_limit) + (1 << TABLE_BITS)  # what rounding adds
+
+
+def _integers(x: Array) -> bytes:
+    return bytes(numpy.asarray(x.cpu() if hasattr(x, "cpu") else x).astype("<i4").tobytes())
 
 
 def _join(xp: Any, parts: list[Array]) -> Array:

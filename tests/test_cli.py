@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from aecodec import Codec, SymbolMismatch, container, registry
 from aecodec.cli import app
 from aecodec.container import Container, Tile
+from aecodec.image import Plane
 
 from .make_golden import FOLDER
 
@@ -377,3 +378,37 @@ def test_the_limit_of_pixels(png: Path) -> None:
         result = run(command, png.with_suffix(".aec"), "--max-pixels", 1000)
         assert result.exit_code == 4
         assert "more than the limit of 1000" in result.output
+
+
+def test_a_region_a_small_version_and_a_preview(tmp_path: Path, codec: Codec, photo: Plane) -> None:
+    source, target = tmp_path / "p.aec", tmp_path / "p.png"
+    source.write_bytes(codec.compress(photo, 50))
+
+    def decoded(*arguments: object) -> Plane:
+        assert run("decompress", source, "-o", target, "--overwrite", *arguments).exit_code == 0
+        with Image.open(target) as image:
+            return np.asarray(image)
+
+    whole = codec.decompress(source.read_bytes(), "numpy")
+    np.testing.assert_allclose(decoded("--region", "30,400,70,60").astype(int), whole[400:460, 30:100], atol=1)
+    assert decoded("--scale", "1/8").shape == (64, 64, 3)
+    assert decoded("--scale", "1/2", "--region", "0,0,100,51").shape == (26, 50, 3)
+    assert decoded("--preview", source.stat().st_size // 2).shape == whole.shape
+    np.testing.assert_array_equal(decoded("--preview", 10**9), whole)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--region", "1,2,3"], 2, "region 1,2,3: expected x,y,width,height"),
+        (["--region", "0,0,100,1"], 1, "gray.aec: region 0,0,100,1: not within the 60x37 pixels"),
+        (["--scale", "1/3"], 2, "1/3"),
+        (["--preview", "0"], 2, "greater than or equal to 1"),
+        (["--preview", "30"], 3, "gray.aec: chunk 'HEAD'"),
+    ],
+)
+def test_parts_that_there_are_not(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    result = run("decompress", FOLDER / "gray.aec", "-o", tmp_path / "x.png", *arguments)
+    assert result.exit_code == code
+    assert said in result.output
+    assert not list(tmp_path.iterdir())

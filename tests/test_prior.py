@@ -151,3 +151,17 @@ def test_arrange_follows_the_order_of_the_steps(codec: Codec) -> None:
     plane = torch.arange(5 * 3 * prior.latents, dtype=torch.float64).reshape(1, 5, 3, prior.latents)
     seen = torch.cat([prior.arrange(step, plane) for step in range(STEPS)], 1)
     assert sorted(seen[0].tolist()) == plane.flatten().tolist()
+
+
+@pytest.mark.usefixtures("threads")
+def test_digest(codec: Codec) -> None:
+    """Of fixed symbols, by whatever computes it; the weights say what it is."""
+    digests = {
+        Int64Prior(tensors(codec), np).digest(),
+        ExactPrior(tensors(codec), np).digest(),
+        codec.model.prior.digest(),
+    }
+    assert len(digests) == 1
+    changed = tensors(codec)
+    changed["context3_mix.bias"] = changed["context3_mix.bias"] + 4096
+    assert ExactPrior(changed, np).digest() not in digests

@@ -1,0 +1,32 @@
+"""What `aecodec doctor` says, on a machine that is well and on one that is not."""
+
+import pytest
+from typer.testing import CliRunner
+
+from aecodec import Codec, doctor, registry
+from aecodec.cli import app
+from aecodec.prior import ExactPrior
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "SIDE", 64)
+
+
+def test_what_it_says(codec: Codec) -> None:
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0, result.output
+    for word in ("torch ", "numpy ", "constriction ", codec.model.id.hex(), "numpy: exact", "1 thread: exact"):
+        assert word in result.output
+    assert result.output.count("megapixels/s") >= 2
+
+
+def test_a_machine_that_computes_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ExactPrior, "digest", lambda self: "0")
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "NOT WHAT IT SHOULD BE" in result.output
+
+
+def test_the_shipped_weights_say_what_to_expect(codec: Codec) -> None:
+    assert registry.metadata(registry.find(codec.model.id))["prior_digest"] == codec.model.prior.digest()
