@@ -21,6 +21,7 @@ from aecodec import Codec
 
 from . import codecs, images, measure, metrics, plot
 from . import effort as effort_module
+from . import everyday as everyday_module
 from . import exactness as exactness_module
 from . import macs as macs_module
 from . import rd as rd_module
@@ -229,6 +230,28 @@ def effort(
         cost = f"dearer than effort {before.level}: {len(row.worse)} of {row.files}"
         worst = f", at most {100 * (max(row.worse) - 1):.2f} %" if row.worse else ""
         print(f"effort {row.level}: BD-rate {mean:+.2f} %, {row.times:.1f} times as long, {cost}{worst}")
+
+
+@app.command()
+def everyday(data: Data = None) -> None:
+    """Opening in Pillow, regions and small versions of 24 megapixels, and folders of small files."""
+    with _progress() as bar:
+        samples, _ = _survey(data, bar)
+        large = everyday_module.mosaic([images.read(s.path)[0] for s in samples])
+        task = bar.add_task("", total=2)
+        seconds = everyday_module.access(large)
+        bar.advance(task)
+        both = everyday_module.folders(large)
+        bar.advance(task)
+    print(f"{everyday_module.LARGE[0]}x{everyday_module.LARGE[1]} pixels on {speed_module.machine()}")
+    for name, value in seconds.items():
+        print(f"{name:20} {1000 * value:9.2f} ms  1/{seconds['whole'] / value:.1f} of the whole")
+    count, jobs = everyday_module.COLUMNS * everyday_module.ROWS, everyday_module.JOBS
+    for command in ("compress", "decompress"):
+        small, few = both[f"{command} small"], both[f"{command} large"]
+        print(
+            f"{command} --jobs {jobs}: {count} files {small:.1f} s, their pixels in 4 {few:.1f} s, {small / few:.2f} x"
+        )
 
 
 @app.command()
