@@ -14,6 +14,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from .container import Header, read_header
 from .errors import (
     AecError,
     BadChecksum,
@@ -39,6 +40,7 @@ __all__ = [
     "Codec",
     "Corrupt",
     "DamageWarning",
+    "Header",
     "LimitExceeded",
     "NotAec",
     "SymbolMismatch",
@@ -49,6 +51,7 @@ __all__ = [
     "UnsupportedVersion",
     "compress",
     "decompress",
+    "read_header",
     "register_pillow",
 ]
 

@@ -165,7 +165,7 @@ def compress(
 
 @app.command()
 def decompress(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILES...", help=".aec files or folders, or -.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="FILES", help=".aec files or folders, or -.")],
     out: Out = None,
     region: Annotated[
         str | None, typer.Option(metavar="X,Y,WIDTH,HEIGHT", help="Decode these pixels only, in less time.")
@@ -254,7 +254,7 @@ def info(
 
 @app.command()
 def verify(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILES...", help=".aec files or folders, or -.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="FILES", help=".aec files or folders, or -.")],
     device: Device = "auto",
     weights: Weights = None,
     max_pixels: MaxPixels = container.MAX_PIXELS,

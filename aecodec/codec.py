@@ -289,13 +289,9 @@ class Codec:
 
     @overload
     def decompress(
-        self, data: Data, *, errors: Errors = "strict", region: Region | None = None, scale: float = 1
-    ) -> "Image.Image": ...
-    @overload
-    def decompress(
         self,
         data: Data,
-        output: Literal["pil"],
+        output: Literal["pil"] = "pil",
         errors: Errors = "strict",
         region: Region | None = None,
         scale: float = 1,
@@ -520,7 +516,13 @@ def _shared(device: Device) -> Codec:
     return Codec(device)
 
 
-def compress(picture: Any, quality: int = DEFAULT_QUALITY, device: Device = "auto", effort: int = 0) -> bytes:
+def compress(
+    picture: Any,
+    quality: int = DEFAULT_QUALITY,
+    device: Device = "auto",
+    effort: int = 0,
+    roi: Offsets | None = None,
+) -> bytes:
     """`Codec.compress` with a shared codec of the default weights.
 
     >>> import aecodec
@@ -529,18 +531,15 @@ def compress(picture: Any, quality: int = DEFAULT_QUALITY, device: Device = "aut
     >>> aecodec.decompress(data).size
     (64, 48)
     """
-    return _shared(device).compress(picture, quality, effort=effort)
+    return _shared(device).compress(picture, quality, roi, effort)
 
 
-@overload
-def decompress(
-    data: Data, *, device: Device = "auto", region: Region | None = None, scale: float = 1
-) -> "Image.Image": ...
 @overload
 def decompress(
     data: Data,
-    output: Literal["pil"],
+    output: Literal["pil"] = "pil",
     device: Device = "auto",
+    errors: Errors = "strict",
     region: Region | None = None,
     scale: float = 1,
 ) -> "Image.Image": ...
@@ -549,6 +548,7 @@ def decompress(
     data: Data,
     output: Literal["numpy"],
     device: Device = "auto",
+    errors: Errors = "strict",
     region: Region | None = None,
     scale: float = 1,
 ) -> Plane: ...
@@ -557,6 +557,7 @@ def decompress(
     data: Data,
     output: Literal["torch"],
     device: Device = "auto",
+    errors: Errors = "strict",
     region: Region | None = None,
     scale: float = 1,
 ) -> Tensor: ...
@@ -566,6 +567,7 @@ def decompress(
     data: Data,
     output: Output = "pil",
     device: Device = "auto",
+    errors: Errors = "strict",
     region: Region | None = None,
     scale: float = 1,
 ) -> Decoded:
@@ -576,4 +578,4 @@ def decompress(
     >>> aecodec.decompress(data, "numpy").shape
     (20, 30, 1)
     """
-    return _shared(device).decompress(data, output, region=region, scale=scale)
+    return _shared(device).decompress(data, output, errors, region, scale)

@@ -39,7 +39,11 @@ _U32 = struct.Struct("<I")
 
 @dataclass(frozen=True)
 class Header:
-    """The HEAD chunk: what is known of a picture without decoding it."""
+    """What is known of a picture without decoding it.
+
+    ``model`` is the id of the weights, 8 bytes; ``mode`` L, LA, RGB or RGBA; ``quality`` the lowest of the tiles, 0 to
+    100; ``tile_size`` their side in pixels.
+    """
 
     model: bytes
     width: int
@@ -110,7 +114,13 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def read_header(data: Data, max_pixels: int = MAX_PIXELS) -> Header:
-    """The header alone; ``data`` may stop anywhere after it. Raises as `read` does."""
+    """The header of an .aec file; ``data`` may stop anywhere after it. Raises subclasses of `AecError`.
+
+    >>> import aecodec, numpy as np
+    >>> header = aecodec.read_header(aecodec.compress(np.zeros((40, 60, 3), np.uint8)))
+    >>> header.width, header.height, header.mode, header.quality
+    (60, 40, 'RGB', 50)
+    """
     view = memoryview(data).cast("B")
     _check_signature(view)
     kind, payload, _ = next_chunk(view, len(SIGNATURE) + 1)

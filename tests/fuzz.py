@@ -1,19 +1,23 @@
 """Mutated files, of which none may raise anything but AecError: ``python -m tests.fuzz --count 1000000 --seed 0``.
 
 Chunks are flipped, cut, spliced, repeated and shuffled, and their checksums made right again, so that the checks behind
-these are reached; some files are then damaged as a disk would do it. What fails is kept in tests/corrupt/.
+these are reached; some files are then damaged as a disk would do it. Each is decoded and salvaged at some size, and some
+are opened in Pillow, which may raise its own errors only. What fails is kept in tests/corrupt/.
 """
 
+import io
 import random
 import time
 import warnings
 from collections import Counter
+from contextlib import suppress
 from unittest import mock
 from zlib import crc32
 
 import typer
+from PIL import Image
 
-from aecodec import AecError, Codec, container
+from aecodec import AecError, Codec, container, register_pillow
 from aecodec.container import Container, Header, Tile
 
 from .conftest import GOLDEN
@@ -100,25 +104,32 @@ def without_words(codec: Codec, width: int, height: int) -> bytes:
 
 def run(count: int, seed: int) -> Counter[str]:
     """How often each error was raised, and how often none."""
+    register_pillow()
     codec = Codec(device="cpu", max_pixels=MAX_PIXELS)
     source, found = random.Random(seed), Counter[str]()
     seeds = [path.read_bytes() for path in GOLDEN] + [without_words(codec, 60, 40)]
     for n in range(count):
         data = mutant(source, seeds)
         try:
-            found[outcome(codec, data)] += 1
+            found[outcome(codec, data, source)] += 1
         except BaseException:
             (FOLDER / f"found-{seed}-{n}.aec").write_bytes(data)
             raise
     return found
 
 
-def outcome(codec: Codec, data: bytes) -> str:
+def outcome(codec: Codec, data: bytes, source: random.Random) -> str:
+    scale, region = source.choice((1, 1, 1 / 2, 1 / 4, 1 / 8)), source.choice((None, None, (0, 0, 1, 1)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if source.random() < 0.1:
+            with suppress(OSError, Image.DecompressionBombError), Image.open(io.BytesIO(data)) as image:
+                if image.width * image.height <= MAX_PIXELS:
+                    image.draft(None, (10, 10))
+                    image.load()
         for errors in ("conceal", "strict"):
             try:
-                codec.decompress(data, errors=errors)
+                codec.decompress(data, errors=errors, region=region, scale=scale)
             except AecError as error:
                 name = type(error).__name__
             else:
