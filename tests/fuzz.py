@@ -1,8 +1,8 @@
 """Mutated files, of which none may raise anything but AecError: ``python -m tests.fuzz --count 1000000 --seed 0``.
 
 Chunks are flipped, cut, spliced, repeated and shuffled, and their checksums made right again, so that the checks behind
-these are reached; some files are then damaged as a disk would do it. Each is decoded and salvaged at some size, and some
-are opened in Pillow, which may raise its own errors only. What fails is kept in tests/corrupt/.
+these are reached; some files are then damaged as a disk would do it. Each is decoded and salvaged at some size, and
+some are opened in Pillow, which may raise its own errors only. What fails is kept in tests/corrupt/.
 """
 
 import io
