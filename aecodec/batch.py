@@ -1,11 +1,11 @@
 """Many jobs, one after the other or several at once: what came of each, for people and for programs, and of all."""
 
 import json
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,9 @@ from .errors import AecError, Corrupt, NotAec, TargetMissed
 
 if TYPE_CHECKING:
     from .files import Job
+
+MISSED = 5  # exit code of a target that was missed
+LISTEN = 0.2  # seconds after which a batch that waits looks whether it was interrupted
 
 Progress = Callable[[float], object]
 
@@ -27,7 +30,7 @@ class Done:
     width: int
     height: int
     text: str
-    missed: TargetMissed | None = None  # where what was written is not what was asked for
+    missed: str = ""  # why what was written is not what was asked for
 
 
 Work = Callable[["Job", Progress], Done]  # called with shares from 0 to 1, if the job takes long
@@ -41,9 +44,9 @@ class Result:
     status: Literal["done", "skipped", "failed"]
     line: str  # for people
     code: int = 0  # exit code of a failure
+    error: str = ""  # its class
     seconds: float = 0.0
     done: Done | None = None
-    error: Exception | None = None
 
     def record(self) -> str:
         """A line of JSON."""
@@ -52,17 +55,25 @@ class Result:
             found |= {"bytes_before": self.done.before, "bytes_after": self.done.after}
             found |= {"width": self.done.width, "height": self.done.height}
         if self.error:
-            found |= {"error": type(self.error).__name__, "message": explain(self.job.source, self.error)}
+            found |= {"error": self.error, "message": self.line}
         return json.dumps({**found, "seconds": round(self.seconds, 3)})
 
 
 def run(
-    jobs: "Sequence[Job]", work: Work, advance: Progress, at_once: int = 1, overwrite: bool = False, skip: bool = False
-) -> Iterator[Result]:
-    """Do every job, whatever becomes of the others, and give the results as they come.
+    jobs: "Sequence[Job]",
+    work: Work,
+    tell: Callable[[Result], object],
+    advance: Progress,
+    at_once: int = 1,
+    overwrite: bool = False,
+    skip: bool = False,
+) -> None:
+    """Do every job, whatever becomes of the others.
 
-    ``at_once``: how many jobs have a thread each, which share the cores. ``advance`` is told of shares of a job if
-    there is one at a time. Unless told to ``overwrite``, targets that exist are failures, or are skipped.
+    ``tell`` is called with one result after the other, as they come; in an interrupted batch also with those of the
+    jobs that had begun. ``advance`` is told of shares of a job, if there is one at a time; ``at_once`` is how many have
+    a thread each, which share the cores. Targets that exist are failures, unless they are to be skipped or written
+    over.
     """
     owners: dict[Path, Path] = {}
     for job in jobs:
@@ -70,48 +81,65 @@ def run(
 
     def one(job: "Job", advance: Progress) -> Result:
         start = time.perf_counter()
+        to_file = str(job.target) != "-"
         try:
-            if str(job.target) != "-":
-                if owners[job.target] != job.source:
-                    raise FileExistsError(f"{job.target} is what {owners[job.target]} becomes")
-                if not overwrite and job.target.is_file():
-                    if skip:
-                        return Result(job, "skipped", f"{job.source}: skipped, {job.target} exists")
-                    raise FileExistsError(f"{job.target} exists; add --overwrite or --skip-existing")
+            if to_file and owners[job.target] != job.source:
+                raise FileExistsError(f"{job.target} is what {owners[job.target]} becomes")
+            if to_file and not overwrite and job.target.is_file():
+                if skip:
+                    return Result(job, "skipped", f"{job.source}: skipped, {job.target} exists")
+                raise FileExistsError(f"{job.target} exists; add --overwrite or --skip-existing")
             done = work(job, advance)
-        except (OSError, ValueError, RuntimeError, MemoryError) as error:  # RuntimeError: torch's word for GPU trouble
+        except Exception as error:
             seconds = time.perf_counter() - start
-            line = explain(job.source, error)
-            return Result(job, "failed", line, exit_code(error), seconds, error=error)
+            return Result(job, "failed", explain(job.source, error), exit_code(error), type(error).__name__, seconds)
         seconds = time.perf_counter() - start
-        target = "" if str(job.target) == "-" else f" -> {job.target}"
-        line = f"{job.source}{target}  {done.text}  {seconds:.2f} s"
         if done.missed:
             line = f"{job.source}: {done.text}  target missed: {done.missed}"
-            return Result(job, "failed", line, exit_code(done.missed), seconds, done, done.missed)
-        return Result(job, "done", line, 0, seconds, done)
+            return Result(job, "failed", line, MISSED, TargetMissed.__name__, seconds, done)
+        target = f" -> {job.target}" if to_file else ""
+        return Result(job, "done", f"{job.source}{target}  {done.text}  {seconds:.2f} s", 0, "", seconds, done)
 
     if at_once == 1:
         for job in jobs:
-            yield one(job, advance)
-        return
+            tell(one(job, advance))
+    else:
+        _side_by_side(jobs, one, tell, at_once)
+
+
+def _side_by_side(
+    jobs: "Sequence[Job]", one: Callable[["Job", Progress], Result], tell: Callable[[Result], object], at_once: int
+) -> None:
     import torch
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // at_once))
-    stopped = threading.Event()
+    stopped, telling = threading.Event(), threading.Lock()
 
     def unless_stopped(_: float) -> None:
         if stopped.is_set():
             raise InterruptedError("stopped")
 
-    with ThreadPoolExecutor(at_once) as pool:
-        try:
-            for future in as_completed([pool.submit(one, job, unless_stopped) for job in jobs]):
-                yield future.result()
-        except BaseException:  # those that have begun end, the others do not begin
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    def do(job: "Job") -> None:
+        result = one(job, unless_stopped)
+        with telling:
+            tell(result)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // at_once))
+    try:
+        # what jobs do to the filters of warnings, each by itself, is undone here
+        with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(at_once) as pool:
+            try:
+                pending = {pool.submit(do, job) for job in jobs}
+                while pending:
+                    finished, pending = wait(pending, LISTEN, FIRST_COMPLETED)
+                    for future in finished:
+                        future.result()
+            except BaseException:  # those that have begun end, the others do not begin
+                stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        torch.set_num_threads(threads)
 
 
 def explain(source: Path, error: Exception) -> str:
@@ -119,12 +147,14 @@ def explain(source: Path, error: Exception) -> str:
     name, reason = str(source), str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         name, reason = error.filename or name, error.strerror
+    elif not isinstance(error, OSError | ValueError | RuntimeError | MemoryError):  # none that is raised on purpose
+        reason = f"{type(error).__name__}: {reason}"
     return f"{name}: {reason}"
 
 
 def exit_code(error: Exception) -> int:
     if isinstance(error, TargetMissed):
-        return 5
+        return MISSED
     if isinstance(error, Corrupt | NotAec):
         return 3
     return 4 if isinstance(error, AecError) else 1

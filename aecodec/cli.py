@@ -4,9 +4,8 @@ import json
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
@@ -133,7 +132,7 @@ def compress(
         del data  # large pictures leave no room to spare
         height, width, _ = picture.pixels.shape
         offsets = control.offsets(regions, height, width) if regions else None
-        missed = None
+        missed = ""
         try:
             if targeted:
                 coded = codec.compress_to(
@@ -151,7 +150,7 @@ def compress(
         except errors.TargetMissed as error:
             if strict:
                 raise
-            missed, coded = error, error.nearest
+            missed, coded = str(error), error.nearest
         files.write(job.target, coded)
         bpp = len(coded) * 8 / (width * height)
         text = f"{size(before)} -> {size(len(coded))}  {bpp:.3f} bpp{_in_brackets(picture.notes)}"
@@ -198,15 +197,16 @@ def decompress(
     codec = _codec(device, weights, max_pixels)
 
     def work(job: "Job", _: "Progress") -> "Done":
-        data = files.read(job.source, preview)
-        with warnings.catch_warnings(record=True, action="always", category=errors.DamageWarning) as damage:
-            lenient = salvage or preview is not None
-            image = codec.decompress(
-                data, errors="conceal" if lenient else "strict", region=box, scale=float(Fraction(scale))
-            )
+        data, shrunk, damage = files.read(job.source, preview), float(Fraction(scale)), ""
+        if preview is not None:
+            image = codec.preview(data, box, shrunk)
+        elif salvage:
+            image, damage = codec.salvage(data, box, shrunk)
+        else:
+            image = codec.decompress(data, region=box, scale=shrunk)
         encoded, notes = files.encode_picture(image, formats[job])
         files.write(job.target, encoded)
-        notes = [*(str(warning.message) for warning in damage), *notes]
+        notes = [damage, *notes] if damage else notes
         text = f"{size(len(data))}  {image.width}x{image.height} {image.mode}{_in_brackets(notes)}"
         return Done(len(data), len(encoded), image.width, image.height, text)
 
@@ -382,20 +382,27 @@ def _run(
     slow: bool = False,
 ) -> None:
     """Do every job, print a line for each, and exit with the code that sums them up. ``slow``: a bar even for one."""
-    from . import batch
+    from . import batch, files
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds: what is half written goes
-    log = _usage(report.open, "w") if report else None
-    results, start = [], time.perf_counter()
-    with log or nullcontext(), _progress(len(planned), stream or sys.stderr, slow) as (show, advance):
-        for result in batch.run(planned, work, advance, at_once, overwrite, skip and not overwrite):
+    results: list[batch.Result] = []
+    start = time.perf_counter()
+    with (
+        _usage(files.Report, report, planned, overwrite) as log,
+        _progress(len(planned), stream or sys.stderr, slow) as (show, advance),
+    ):
+
+        def tell(result: batch.Result) -> None:
             results.append(result)
             show(result.line)
-            if log:
-                print(result.record(), file=log, flush=True)
+            log.add(result.record())
+
+        batch.run(planned, work, tell, advance, at_once, overwrite, skip and not overwrite)
     if len(results) > 1:
         print(batch.total(results, time.perf_counter() - start), file=sys.stderr)
-    failures = {result.code for result in results} - {0}
+    if log.error:
+        print(f"{report}: {log.error}", file=sys.stderr)
+    failures = {result.code for result in results} - {0} | ({1} if log.error else set())
     raise typer.Exit(failures.pop() if len(failures) == 1 else int(bool(failures)))
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from . import coding, container, control, image, model, registry, salvage, search
-from .coding import Part, Quantised
+from .coding import Part
 from .container import DEFAULT_QUALITY, Container, Data, Header
 from .control import Offsets
 from .errors import Corrupt, DamageWarning, TargetMissed
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MOST_TOGETHER = 16  # pictures that pass the networks at once, whatever their size
 IN_FLIGHT = 3  # images of `compress_many` between analysis and output
 
 Device = Literal["auto", "cpu", "cuda"]
 Errors = Literal["strict", "conceal"]
 Output = Literal["pil", "numpy", "torch"]
 Decoded = Union["Image.Image", Plane, Tensor]
-Region = tuple[int, int, int, int]  # x, y, width, height in pixels
+Rectangle = tuple[int, int, int, int]  # x, y, width, height in pixels
 Progress = Callable[[float], object]  # called with a share from 0 to 1
 
 
@@ -202,34 +203,39 @@ class Codec:
     def compress_many(self, pictures: Iterable[Any], quality: int = DEFAULT_QUALITY) -> Iterator[bytes]:
         """`compress` for each picture in order; one is entropy-coded while the next passes the networks.
 
-        Neighbours of one size pass them together, if they are small. Pictures are taken from the iterable as they are
-        needed, a few ahead of the output.
+        Neighbours of one size pass them together, up to 16 if they are small; where floats round otherwise then, a
+        file may differ from that of `compress` by some bytes. Pictures are taken from the iterable as they are needed,
+        not more than 20 ahead of the output.
         """
         quality = _checked(quality)
         pending: deque[Future[bytes]] = deque()
-        prepared = map(self._prepare, pictures)
+        groups = _grouped(
+            map(self._prepare, pictures), lambda p: p.pixels.shape, lambda p: self._together(*p.pixels.shape[:2])
+        )
         with ThreadPoolExecutor(1) as pool:
-            try:
-                for group in _grouped(prepared, lambda p: p.pixels.shape, lambda p: self._together(*p.pixels.shape)):
-                    tiles: list[list[Quantised]] = [[] for _ in group]
+            while True:
+                try:
+                    group = next(groups)
+                    tiles: list[list[tuple[int, list[Part]]]] = [[] for _ in group]
                     for tile in coding.symbols(self.model, [picture.pixels for picture in group], [quality]):
-                        tiles[tile.picture].append(tile)
-                    for picture, own in zip(group, tiles, strict=True):
-                        parts = [(tile.place, tile.parts) for tile in own]
-                        pending.append(pool.submit(self._write, picture, [quality], coding.TILE, parts))
-                    while len(pending) >= IN_FLIGHT:
+                        tiles[tile.picture].append((tile.place, tile.parts))
+                except StopIteration:
+                    break
+                except Exception:
+                    while pending:  # what came before the failure is still due
                         yield pending.popleft().result()
-            except Exception:
-                while pending:  # what came before the failure is still due
+                    raise
+                for picture, own in zip(group, tiles, strict=True):
+                    pending.append(pool.submit(self._write, picture, [quality], coding.TILE, own))
+                while len(pending) >= IN_FLIGHT:
                     yield pending.popleft().result()
-                raise
             while pending:
                 yield pending.popleft().result()
 
-    def _together(self, height: int, width: int, *_: int) -> int:
+    def _together(self, height: int, width: int) -> int:
         """How many pictures of this size pass the networks at once."""
         latents = latent_size(height) * latent_size(width)
-        return max(1, coding.BATCH[self.device.type] // latents)
+        return min(max(1, coding.BATCH[self.device.type] // latents), MOST_TOGETHER)
 
     def latents(self, source: Any, quality: int = DEFAULT_QUALITY) -> npt.NDArray[np.float32]:
         """ŷ ``[ceil(H/16), ceil(W/16), N]``: what the synthesis sees, for pipelines that need no pixels.
@@ -293,7 +299,7 @@ class Codec:
         data: Data,
         output: Literal["pil"] = "pil",
         errors: Errors = "strict",
-        region: Region | None = None,
+        region: Rectangle | None = None,
         scale: float = 1,
     ) -> "Image.Image": ...
     @overload
@@ -302,7 +308,7 @@ class Codec:
         data: Data,
         output: Literal["numpy"],
         errors: Errors = "strict",
-        region: Region | None = None,
+        region: Rectangle | None = None,
         scale: float = 1,
     ) -> Plane: ...
     @overload
@@ -311,7 +317,7 @@ class Codec:
         data: Data,
         output: Literal["torch"],
         errors: Errors = "strict",
-        region: Region | None = None,
+        region: Rectangle | None = None,
         scale: float = 1,
     ) -> Tensor: ...
 
@@ -320,7 +326,7 @@ class Codec:
         data: Data,
         output: Output = "pil",
         errors: Errors = "strict",
-        region: Region | None = None,
+        region: Rectangle | None = None,
         scale: float = 1,
     ) -> Decoded:
         """The picture of an .aec file.
@@ -335,7 +341,8 @@ class Codec:
             region: (x, y, width, height) of the only pixels that are wanted, within the picture. Only the tiles around
                 are decoded; the pixels are those of the whole picture, to within the rounding of floats.
             scale: 1, 1/2, 1/4 or 1/8: a smaller picture, each pixel the mean of a square of pixels, in less time; sides
-                are rounded up. At 1/8 it is an estimate from the latents, without the synthesis.
+                are rounded up. At 1/8 it is an estimate from the latents, without the synthesis. With a region, what
+                comes out is every pixel of the smaller picture that the region touches.
 
         Raises:
             AecError: one of its subclasses, whatever is wrong with the bytes.
@@ -347,7 +354,7 @@ class Codec:
         shrink = _shrink(scale)
         _check_output(output)
         if errors == "conceal":
-            pixels, alpha, metadata, damage = self._salvaged(data, region, shrink)
+            pixels, alpha, metadata, damage = self._remains(data, region, shrink)
             if damage:
                 warnings.warn(damage, DamageWarning, stacklevel=2)
             return _finish(pixels, alpha, metadata, output)
@@ -389,14 +396,18 @@ class Codec:
             for parsed, pixels in zip(group, planes, strict=True):
                 yield _finish(pixels, _alpha(parsed, None, shrink), parsed.metadata, output)
 
-    def preview(self, data: Data, scale: float = 1) -> "Image.Image":
+    def salvage(self, data: Data, region: Rectangle | None = None, scale: float = 1) -> tuple["Image.Image", str]:
+        """`decompress` with ``errors="conceal"``, but what is missing is given in words, empty if it is nothing."""
+        pixels, alpha, metadata, damage = self._remains(data, region, _shrink(scale))
+        return image.to_any(Picture(pixels.cpu().numpy(), alpha, metadata), "pil"), damage
+
+    def preview(self, data: Data, region: Rectangle | None = None, scale: float = 1) -> "Image.Image":
         """The picture as far as the first bytes of a file tell, while the others are still on their way.
 
-        As `decompress` with ``errors="conceal"``, but nothing is wrong with a file that goes on, so that nothing is
-        warned of. Raises `Truncated` as long as the header is not there.
+        As `salvage`, but nothing is wrong with a file that goes on. Raises `Truncated` as long as the header is not
+        there.
         """
-        pixels, alpha, metadata, _ = self._salvaged(data, None, _shrink(scale))
-        return image.to_any(Picture(pixels.cpu().numpy(), alpha, metadata), "pil")
+        return self.salvage(data, region, scale)[0]
 
     def verify(self, data: Data) -> Header:
         """Check a whole file, decoding every symbol but no pixels. Raises `AecError`; returns the header."""
@@ -406,16 +417,17 @@ class Codec:
             image.decode_alpha(parsed.alpha, parsed.header.height, parsed.header.width)
         return parsed.header
 
-    def _pixels(self, files: Sequence[Container], region: Region | None, shrink: int) -> Tensor:
+    def _pixels(self, files: Sequence[Container], region: Rectangle | None, shrink: int) -> Tensor:
         """Bytes ``[B, H, W, C]`` of files that share header and qualities."""
         h, qualities = files[0].header, [tile.quality for tile in files[0].tiles]
         m, box = self._model_of(h), _box(region, h)
-        area = box.covering(LATENT).grown(m.synthesis.halo, latent_size(h.height), latent_size(h.width))
+        halo = coding.halo(m, shrink)
+        area = box.covering(LATENT).grown(halo, latent_size(h.height), latent_size(h.width))
         latents = coding.decode(m, h, [parsed.tiles for parsed in files], area)
         return coding.synthesise(m, latents, area, h, qualities, box, shrink)
 
-    def _salvaged(
-        self, data: Data, region: Region | None, shrink: int
+    def _remains(
+        self, data: Data, region: Rectangle | None, shrink: int
     ) -> tuple[Tensor, Plane | None, Mapping[str, bytes], str]:
         """Pixels, alpha and metadata, and what of them is damaged."""
         found = salvage.parse(data, self.max_pixels)
@@ -432,7 +444,7 @@ class Codec:
             except Corrupt:
                 alpha = image.salvage_alpha(found.alpha or b"", h.height, h.width)
                 damage += f"{'; ' if damage else ''}the alpha plane is damaged"
-            alpha = image.reduced(alpha[box.rows, box.columns], shrink)
+            alpha = _part(alpha, box, shrink)
         return pixels, alpha, found.metadata, damage
 
     def _model_of(self, header: Header) -> model.Model:
@@ -473,7 +485,7 @@ def _check_output(output: str) -> None:
         raise ValueError(f"output {output!r}: expected pil, numpy or torch")
 
 
-def _box(region: Region | None, header: Header) -> Box:
+def _box(region: Rectangle | None, header: Header) -> Box:
     if region is None:
         return Box(0, 0, header.height, header.width)
     x, y, width, height = map(operator.index, region)
@@ -482,11 +494,17 @@ def _box(region: Region | None, header: Header) -> Box:
     return Box(y, x, height, width)
 
 
-def _alpha(parsed: Container, region: Region | None, shrink: int) -> Plane | None:
+def _alpha(parsed: Container, region: Rectangle | None, shrink: int) -> Plane | None:
     if parsed.alpha is None:
         return None
-    h, box = parsed.header, _box(region, parsed.header)
-    return image.reduced(image.decode_alpha(parsed.alpha, h.height, h.width)[box.rows, box.columns], shrink)
+    h = parsed.header
+    return _part(image.decode_alpha(parsed.alpha, h.height, h.width), _box(region, h), shrink)
+
+
+def _part(alpha: Plane, box: Box, shrink: int) -> Plane:
+    """What a box covers of the smaller picture."""
+    whole = box.covering(shrink).scaled(shrink)  # up to pixels that are whole there, or to the picture's end
+    return image.reduced(alpha[whole.rows, whole.columns], shrink)
 
 
 def _finish(pixels: Tensor, alpha: Plane | None, metadata: Mapping[str, bytes], output: Output) -> Decoded:
@@ -540,7 +558,7 @@ def decompress(
     output: Literal["pil"] = "pil",
     device: Device = "auto",
     errors: Errors = "strict",
-    region: Region | None = None,
+    region: Rectangle | None = None,
     scale: float = 1,
 ) -> "Image.Image": ...
 @overload
@@ -549,7 +567,7 @@ def decompress(
     output: Literal["numpy"],
     device: Device = "auto",
     errors: Errors = "strict",
-    region: Region | None = None,
+    region: Rectangle | None = None,
     scale: float = 1,
 ) -> Plane: ...
 @overload
@@ -558,7 +576,7 @@ def decompress(
     output: Literal["torch"],
     device: Device = "auto",
     errors: Errors = "strict",
-    region: Region | None = None,
+    region: Rectangle | None = None,
     scale: float = 1,
 ) -> Tensor: ...
 
@@ -568,7 +586,7 @@ def decompress(
     output: Output = "pil",
     device: Device = "auto",
     errors: Errors = "strict",
-    region: Region | None = None,
+    region: Rectangle | None = None,
     scale: float = 1,
 ) -> Decoded:
     """`Codec.decompress` with a shared codec.

@@ -200,25 +200,35 @@ def synthesise(
     side, wanted, gray = LATENT // shrink, region.covering(shrink), header.mode.startswith("L")
     shape = (len(latents), wanted.height, wanted.width, 1 if gray else 3)
     pixels = torch.empty(shape, dtype=torch.uint8, device=m.device)
-    for core, outer in windows(region.covering(LATENT), m.synthesis.halo, height, width, window):
+    for core, outer in windows(region.covering(LATENT), halo(m, shrink), height, width, window):
         inside = outer.within(area)
         y = latents[:, inside.rows, inside.columns] * 0.5**ACTIVATION_BITS
         x = _transform(m, y, quality[outer.rows, outer.columns], shrink)
-        place = core.scaled(side).common(wanted)  # the picture may end within a latent
-        if place:
-            source, target = place.within(outer.scaled(side)), place.within(wanted)
-            x = x[:, source.rows, source.columns]
-            if gray:
-                x = x.mean(3, keepdim=True)
-            pixels[:, target.rows, target.columns] = (x.clamp(0, 1) * 255).round().byte()
+        place = core.scaled(side).common(wanted)  # the region may begin and end within a latent
+        assert place
+        source, target = place.within(outer.scaled(side)), place.within(wanted)
+        x = x[:, source.rows, source.columns]
+        if gray:
+            x = x.mean(3, keepdim=True)
+        pixels[:, target.rows, target.columns] = (x.clamp(0, 1) * 255).round().byte()
     return pixels
+
+
+def halo(m: Model, shrink: int) -> int:
+    """Latents on each side that pixels depend on."""
+    return 0 if _reads_out(m, shrink) else m.synthesis.halo
+
+
+def _reads_out(m: Model, shrink: int) -> bool:
+    return shrink == 8 and m.readout is not None
 
 
 def _transform(m: Model, y: Tensor, quality: Tensor, shrink: int) -> Tensor:
     """Pixels ``[B, 16h/shrink, 16w/shrink, 3]`` of ŷ ``[B, h, w, N]`` and the quality ``[h, w]`` there."""
-    if shrink < 8 or m.readout is None:
+    if not _reads_out(m, shrink):
         x: Tensor = m.synthesis(y, factors_of(m.synthesis_rate, quality), shrink)
         return x
+    assert m.readout is not None
     x = torch.empty(*y.shape[:3], 2 * 2 * 3, device=m.device)
     for q in set(quality.flatten().tolist()):
         there = quality == q

@@ -159,21 +159,26 @@ def read(data: Data, max_pixels: int = MAX_PIXELS) -> Container:
 
 
 def read_start(file: BinaryIO) -> tuple[Header, dict[str, bytes]]:
-    """Header and metadata of a file that is read no further than to its first tile. Raises as `read` does."""
-    start = file.read(FIRST_CHUNK)
-    header = read_header(start, MAX_SIDE**2)
+    """Header and metadata of a file that is read no further than to its first tile.
+
+    Raises as `read_header`. What is wrong behind the header is for `read` to tell: metadata is given up to there.
+    """
+    header = read_header(file.read(FIRST_CHUNK), MAX_SIDE**2)
     found: dict[str, bytes] = {}
-    for count in range(1, MAX_ANCILLARY + 2):
+    keys = {kind: key for key, kind in METADATA.items()}
+    for _ in range(MAX_ANCILLARY):
         head = file.read(_CHUNK.size)
         kind, length = _CHUNK.unpack(head) if len(head) == _CHUNK.size else (b"TILE", 0)
-        if kind == b"TILE":
-            break
-        _check_ancillary(kind, length, count, tiles_began=False)
-        known = [key for key, name in METADATA.items() if name == kind]
-        if known:
-            found[known[0]] = bytes(next_chunk(memoryview(head + file.read(length + _U32.size)), 0)[1])
-        else:
+        if kind in keys and length <= MAX_METADATA:
+            try:
+                _, payload, _ = next_chunk(memoryview(head + file.read(length + _U32.size)), 0)
+            except Corrupt:
+                break
+            found.setdefault(keys[kind], bytes(payload))
+        elif kind[:1].islower():
             file.seek(length + _U32.size, os.SEEK_CUR)
+        else:
+            break
     return header, found
 
 

@@ -172,6 +172,42 @@ def write(path: Path, data: bytes) -> None:
         raise
 
 
+class Report:
+    """A file that lines are added to while jobs are done; without a path, nothing is written.
+
+    Raises `UsageError` for a path that exists, unless it may be written over, and for one of the jobs' own files. What
+    cannot be written later ends no job: ``error`` says why.
+    """
+
+    def __init__(self, path: Path | None, jobs: Sequence[Job], overwrite: bool):
+        self.error, self._file = "", None
+        if path is None:
+            return
+        if any(_same_file(path, name) for job in jobs for name in (job.source, job.target) if name != STANDARD):
+            raise UsageError(f"{path}: the report would be written over a file that is worked on")
+        try:
+            self._file = path.open("w" if overwrite or not path.is_file() else "x", encoding="utf-8")
+        except FileExistsError:
+            raise UsageError(f"{path}: exists; add --overwrite or choose another report") from None
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}") from None
+
+    def add(self, line: str) -> None:
+        if self._file and not self.error:
+            try:
+                print(line, file=self._file, flush=True)
+            except OSError as error:
+                self.error = str(error.strerror)
+
+    def __enter__(self) -> "Report":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            with contextlib.suppress(OSError):  # what could not be written is known
+                self._file.close()
+
+
 def delete_source(job: Job, verify: Callable[[bytes], object]) -> None:
     """Remove what a job was made from, once ``verify`` accepts what the disk holds of the target.
 

@@ -128,7 +128,7 @@ def decode_alpha(payload: bytes, height: int, width: int) -> Plane:
 
 def reduced(plane: Plane, factor: int) -> Plane:
     """``[H, W]`` as means of squares of ``factor`` pixels, sides rounded up."""
-    return plane if factor == 1 else np.asarray(Image.fromarray(plane).reduce(factor))
+    return plane if factor == 1 else np.array(Image.fromarray(plane).reduce(factor))
 
 
 def salvage_alpha(payload: bytes, height: int, width: int) -> Plane:

@@ -54,6 +54,8 @@ def _check(tensors: Mapping[str, npt.NDArray[Any]], design: Design) -> None:
     for name, width in TABLES.items():
         if tensors[name].shape != (QUALITIES, getattr(design, width)):
             raise ValueError(f"{name} is of the wrong shape")
+    if tensors["prior.context0_enter.weight"].shape[1] != design.hyper + design.latents:  # not all of it is used
+        raise ValueError("prior.context0_enter.weight is of the wrong shape")
     for name, value in tensors.items():
         if name.startswith(("coder.", "prior.")) and value.dtype.kind not in "iu":
             raise ValueError(f"{name} is not of integers")

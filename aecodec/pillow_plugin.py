@@ -14,7 +14,7 @@ Opening reads the header and the metadata; torch is imported when pixels are wan
 import contextlib
 import io
 from functools import cache
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from PIL import ExifTags, Image, ImageFile
 
@@ -23,19 +23,23 @@ from .errors import AecError, Truncated
 from .image import Picture, exif_bytes, from_any, info_of
 
 if TYPE_CHECKING:
-    from .codec import Codec
+    from .codec import Codec, Device
 
 FORMAT = "AEC"
 INCHES, CENTIMETRES = 2, 3  # EXIF's units of resolution
 
 
-def register() -> None:
+def register(device: "Device" = "cpu") -> None:
     """Make .aec a format of Pillow's: `Image.open`, `Image.save`, its suffix and its MIME type, image/x-aec.
 
     ``save`` takes ``quality`` and ``effort`` as `Codec.compress` does, and as Pillow's other formats ``icc_profile``
     (the image's own unless told), ``exif``, ``xmp`` and ``dpi``. ``draft`` and ``thumbnail`` decode at 1/2, 1/4 or 1/8.
     `OSError` is raised for damaged files, of which ``ImageFile.LOAD_TRUNCATED_IMAGES`` loads what there is.
+
+    ``device``: what computes, as for `Codec`. A GPU has to be asked for, since pictures are often opened in processes
+    that must not touch one, such as the workers of a data loader.
     """
+    AecImageFile.device = device
     Image.register_open(FORMAT, AecImageFile, lambda prefix: prefix.startswith(container.SIGNATURE))
     Image.register_save(FORMAT, _save)
     Image.register_extension(FORMAT, ".aec")
@@ -45,6 +49,7 @@ def register() -> None:
 class AecImageFile(ImageFile.ImageFile):
     format = FORMAT
     format_description = "aecodec"
+    device: "ClassVar[Device]" = "cpu"
     _shrink = 1
 
     def _open(self) -> None:
@@ -84,10 +89,10 @@ class AecImageFile(ImageFile.ImageFile):
             data = self._read()
             try:
                 if ImageFile.LOAD_TRUNCATED_IMAGES:
-                    image = _codec().preview(data, scale)
+                    image = _codec(self.device).preview(data, scale=scale)
                 else:
-                    image = _codec().decompress(data, "pil", scale=scale)
-            except AecError as error:
+                    image = _codec(self.device).decompress(data, scale=scale)
+            except (AecError, RuntimeError) as error:  # RuntimeError: torch's word for GPU trouble
                 raise _as_pillow(error) from error
             if self._exclusive_fp:
                 self.fp.close()
@@ -99,6 +104,8 @@ class AecImageFile(ImageFile.ImageFile):
 
     def verify(self) -> None:
         """Check structure and checksums, without the symbols. Raises OSError; the file must be opened again."""
+        if self.fp is None or not self.tile:
+            raise RuntimeError("verify must be called directly after open")
         try:
             container.read(self._read(), container.MAX_SIDE**2)
         except AecError as error:
@@ -111,15 +118,15 @@ class AecImageFile(ImageFile.ImageFile):
         return self.fp.read()
 
 
-def _as_pillow(error: AecError) -> OSError:
+def _as_pillow(error: Exception) -> OSError:
     return OSError(f"image file is truncated: {error}" if isinstance(error, Truncated) else str(error))
 
 
 @cache
-def _codec() -> "Codec":
+def _codec(device: "Device") -> "Codec":
     from .codec import Codec
 
-    return Codec(max_pixels=container.MAX_SIDE**2)  # Pillow's own limit, if any, has been kept
+    return Codec(device, max_pixels=container.MAX_SIDE**2)  # Pillow's own limit, if any, has been kept
 
 
 def _save(image: Image.Image, file: IO[bytes], _: str | bytes) -> None:
@@ -134,7 +141,7 @@ def _save(image: Image.Image, file: IO[bytes], _: str | bytes) -> None:
     picture = Picture(found.pixels, found.alpha, {key: value for key, value in metadata.items() if value})
     quality = options.get("quality", container.DEFAULT_QUALITY)
     try:
-        file.write(_codec().compress(picture, quality, effort=options.get("effort", 0)))
+        file.write(_codec(AecImageFile.device).compress(picture, quality, effort=options.get("effort", 0)))
     except AecError as error:  # metadata that is too long
         raise _as_pillow(error) from error
 
@@ -144,7 +151,10 @@ def _given(options: dict[str, Any]) -> dict[str, bytes]:
     exif, xmp, dpi = options.get("exif", b""), options.get("xmp", b""), options.get("dpi")
     if dpi:
         tags = Image.Exif()
-        tags.load(exif.tobytes() if isinstance(exif, Image.Exif) else exif)
+        try:
+            tags.load(exif.tobytes() if isinstance(exif, Image.Exif) else exif)
+        except Exception as error:  # broken EXIF makes Pillow raise almost anything
+            raise OSError(f"exif that dpi cannot be added to: {error}") from None
         tags[ExifTags.Base.XResolution], tags[ExifTags.Base.YResolution] = dpi
         tags[ExifTags.Base.ResolutionUnit] = INCHES
         exif = tags

@@ -46,8 +46,8 @@ class Structure(ABC):
     """
 
     @abstractmethod
-    def pointwise(self, name: str, x: Array) -> Array:
-        """1x1 convolution. If x has fewer channels than the weights have columns, the others are zero."""
+    def pointwise(self, name: str, x: Array, columns: int | None = None) -> Array:
+        """1x1 convolution, or its first ``columns`` alone, where the other channels would be zero."""
 
     @abstractmethod
     def depthwise(self, name: str, x: Array) -> Array:
@@ -92,8 +92,11 @@ class Structure(ABC):
         raw, in the latents' own scale.
         """
         name = f"context{step}"
-        seen = self.concatenate(features, latents) if step else features  # zeros need no multiplications
-        x = self.activate(self.pointwise(f"{name}_enter", seen))  # [B, h, w, W]
+        if step:
+            x = self.pointwise(f"{name}_enter", self.concatenate(features, latents))
+        else:  # zeros need no multiplications
+            x = self.pointwise(f"{name}_enter", features, features.shape[-1])
+        x = self.activate(x)  # [B, h, w, W]
         x = self.add(x, self.activate(self.pointwise(f"{name}_mix", self.depthwise(f"{name}_depthwise", x))))
         return [self.pointwise(f"{name}_head{GROUP[step][p]}", x[:, i::2, j::2]) for p, (i, j) in enumerate(CELL)]
 
@@ -132,8 +135,8 @@ class ExactPrior(Structure):
         self.xp.floor(y, out=y)
         return self.xp.clip(y, -ACTIVATION_LIMIT, ACTIVATION_LIMIT, out=y)
 
-    def pointwise(self, name: str, x: Array) -> Array:
-        y = x @ self._shifted[f"{name}.weight"][:, : x.shape[-1]].swapaxes(0, 1)
+    def pointwise(self, name: str, x: Array, columns: int | None = None) -> Array:
+        y = x @ self._shifted[f"{name}.weight"][:, :columns].swapaxes(0, 1)
         y += self._shifted[f"{name}.bias"]
         return self._floor(y)
 
@@ -208,7 +211,8 @@ class ExactPrior(Structure):
     def digest(self) -> str:
         """SHA-256 of what comes of fixed symbols: one value for these weights, on whatever machine."""
         digest, (height, width) = hashlib.sha256(), (10, 14)
-        steps = [list(hashlib.shake_256(bytes((step,))).digest(4 * height * width * self.latents)) for step in range(5)]
+        count = height * width * self.latents // 4  # of a step's symbols; there are fewer hyper-latents
+        steps = [list(hashlib.shake_256(bytes((step,))).digest(count)) for step in range(5)]
 
         def symbols(step: int, n: int) -> Array:
             """From -3 to 3, most of them small."""

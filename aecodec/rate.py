@@ -135,8 +135,8 @@ class FloatPrior(FloatStructure):
                 bits = ACTIVATION_BITS
             self.tensors[name] = (value * 0.5**bits).float()
 
-    def pointwise(self, name: str, x: Tensor) -> Tensor:
-        return F.linear(x, self.tensors[f"{name}.weight"][:, : x.shape[-1]], self.tensors[f"{name}.bias"])
+    def pointwise(self, name: str, x: Tensor, columns: int | None = None) -> Tensor:
+        return F.linear(x, self.tensors[f"{name}.weight"][:, :columns], self.tensors[f"{name}.bias"])
 
     def depthwise(self, name: str, x: Tensor) -> Tensor:
         weight = self.tensors[f"{name}.weight"][:, None]

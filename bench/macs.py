@@ -20,8 +20,8 @@ class _CountingPrior(ExactPrior):
 
     count = 0
 
-    def pointwise(self, name: str, x: Any) -> Any:
-        y = super().pointwise(name, x)
+    def pointwise(self, name: str, x: Any, columns: int | None = None) -> Any:
+        y = super().pointwise(name, x, columns)
         self.count += y.size * x.shape[-1]
         return y
 

@@ -184,5 +184,5 @@ def _wrap(text: str, bullet: str = "") -> str:
 
 
 if __name__ == "__main__":
-    (FOLDER / "CLI.md").write_text(cli())
-    (FOLDER / "API.md").write_text(api())
+    (FOLDER / "CLI.md").write_text(cli(), "utf-8")
+    (FOLDER / "API.md").write_text(api(), "utf-8")

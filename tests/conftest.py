@@ -9,6 +9,7 @@ from skimage import data
 from aecodec import Codec
 from aecodec.image import Plane
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.aec"))
 
 

@@ -12,11 +12,12 @@ def main() -> None:
     import atheris
 
     with atheris.instrument_imports(include=["aecodec"]):
-        from aecodec import Codec, container
+        from aecodec import Codec, container, register_pillow
 
         from .fuzz import MAX_PIXELS, outcome
         from .make_corrupt import FOLDER, chunk
 
+    register_pillow()
     codec = Codec(device="cpu", max_pixels=MAX_PIXELS)
 
     def resealed(data: bytes) -> bytes:

@@ -4,7 +4,9 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from aecodec import batch
+from aecodec import TargetMissed, batch
 from aecodec.batch import Done
 from aecodec.cli import app
 from aecodec.files import Job
@@ -105,8 +107,6 @@ def test_a_report_that_cannot_be_written(tmp_path: Path, small_image: Image.Imag
 
 def test_jobs_run_side_by_side() -> None:
     """Each waits for another one: one after the other they would never end."""
-    import threading
-
     barrier = threading.Barrier(2, timeout=20)
 
     def work(job: Job, _: batch.Progress) -> Done:
@@ -114,13 +114,16 @@ def test_jobs_run_side_by_side() -> None:
         return Done(1, 2, 3, 4, "met")
 
     jobs = [Job(Path(str(i)), Path("-")) for i in range(4)]
-    results = list(batch.run(jobs, work, lambda _: None, at_once=2))
+    results: list[batch.Result] = []
+    batch.run(jobs, work, results.append, lambda _: None, at_once=2)
     assert [result.status for result in results] == ["done"] * 4
     assert {result.job for result in results} == set(jobs)
 
 
 def test_what_ends_the_batch_ends_long_jobs() -> None:
+    """Those that had begun are told of, too."""
     begun: list[Job] = []
+    results: list[batch.Result] = []
 
     def work(job: Job, advance: batch.Progress) -> Done:
         begun.append(job)
@@ -129,11 +132,79 @@ def test_what_ends_the_batch_ends_long_jobs() -> None:
             advance(0.5)
         return Done(1, 2, 3, 4, "first")
 
-    results = batch.run([Job(Path(str(i)), Path("-")) for i in range(9)], work, lambda _: None, at_once=2)
-    assert next(results).status == "done"
+    def tell(result: batch.Result) -> None:
+        results.append(result)
+        if result.status == "done":
+            raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        results.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
+        batch.run([Job(Path(str(i)), Path("-")) for i in range(9)], work, tell, lambda _: None, at_once=2)
     assert len(begun) <= 4
+    assert {result.job for result in results} == set(begun)
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_no_error_ends_the_batch(at_once: int) -> None:
+    def work(job: Job, _: batch.Progress) -> Done:
+        raise TypeError("of the program")
+
+    results: list[batch.Result] = []
+    threads = torch.get_num_threads()
+    batch.run([Job(Path("a"), Path("-")), Job(Path("b"), Path("-"))], work, results.append, lambda _: None, at_once)
+    assert sorted(result.line for result in results) == ["a: TypeError: of the program", "b: TypeError: of the program"]
+    assert torch.get_num_threads() == threads
+
+
+def test_a_result_keeps_no_picture(tmp_path: Path, photo: Plane) -> None:
+    """Of those whose target was missed, as of others: a folder has many."""
+    held = []
+
+    class Pixels:
+        pass
+
+    def work(job: Job, _: batch.Progress) -> Done:
+        pixels = Pixels()
+        held.append(weakref.ref(pixels))
+        raise TargetMissed("it was", b"nearest")
+
+    results: list[batch.Result] = []
+    batch.run([Job(Path("a"), Path("-"))], work, results.append, lambda _: None)
+    assert (results[0].code, results[0].error) == (5, "TargetMissed")
+    assert held[0]() is None
+
+
+def test_damage_is_told_of_the_damaged(tree: Path) -> None:
+    run("compress", "-r", tree / "in", "-o", tree / "out")
+    cut = sorted((tree / "out").rglob("*.aec"))[::2]
+    for path in cut:
+        path.write_bytes(path.read_bytes()[:-12])
+    result = run("decompress", "-r", tree / "out", "-o", tree / "back", "--salvage", "--jobs", 3)
+    told = {line.split(" -> ")[0] for line in result.output.splitlines() if "damaged" in line}
+    assert told == {str(path) for path in cut}
+
+
+def test_a_report_is_no_picture(tree: Path) -> None:
+    """Nothing is lost by naming the wrong file."""
+    png = tree / "in" / "a" / "1.png"
+    before = png.read_bytes()
+    for arguments in (["--report", png, "--overwrite"], ["--report", png]):
+        assert run("compress", "-r", tree / "in", "-o", tree / "out", *arguments).exit_code == 2
+    assert png.read_bytes() == before
+    report = tree / "report.jsonl"
+    report.write_text("of an earlier run\n")
+    refused = run("compress", png, "-o", tree / "x.aec", "--report", report)
+    assert refused.exit_code == 2
+    assert "report.jsonl: exists" in refused.output
+    assert run("compress", png, "-o", tree / "x.aec", "--report", report, "--overwrite").exit_code == 0
+    assert json.loads(report.read_text())["status"] == "done"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device here")
+def test_a_report_that_cannot_go_on_ends_no_job(tree: Path) -> None:
+    result = run("compress", tree / "in" / "a" / "1.png", "-o", tree / "x.aec", "--report", "/dev/full")
+    assert result.exit_code == 1
+    assert "/dev/full: No space left on device" in result.output
+    assert (tree / "x.aec").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

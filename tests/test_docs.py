@@ -26,7 +26,7 @@ DOCS = ROOT / "docs"
 
 def sections(name: str) -> Iterator[Any]:
     """The code blocks of each section that has some: language and text."""
-    for section in re.split(r"^## ", (DOCS / name).read_text(), flags=re.M)[1:]:
+    for section in re.split(r"^## ", (DOCS / name).read_text("utf-8"), flags=re.M)[1:]:
         title = section.splitlines()[0]
         if blocks := re.findall(r"^```(python|sh)\n(.*?)^```$", section, re.M | re.S):
             yield pytest.param(blocks, id=f"{name}: {title}")
@@ -83,7 +83,7 @@ def test_examples_run(blocks: list[tuple[str, str]]) -> None:
 @pytest.fixture
 def port(place: Path) -> Iterator[int]:
     """Of the cookbook's web server, which serves the folder ``packed``."""
-    (text,) = re.findall(r"^```python\n(# server.py\n.*?)^```$", (DOCS / "COOKBOOK.md").read_text(), re.M | re.S)
+    (text,) = re.findall(r"^```python\n(# server.py\n.*?)^```$", (DOCS / "COOKBOOK.md").read_text("utf-8"), re.M | re.S)
     (place / "server.py").write_text(text)
     (place / "packed").mkdir()
     module = runpy.run_path("server.py")
@@ -152,24 +152,24 @@ def test_web_server_and_bad_files(port: int, place: Path) -> None:
 def test_reference_is_that_of_the_code(name: str) -> None:
     """If not: `python docs/make_reference.py`."""
     made = runpy.run_path(str(DOCS / "make_reference.py"))[name]()
-    assert (DOCS / f"{name.upper()}.md").read_text() == made
+    assert (DOCS / f"{name.upper()}.md").read_text("utf-8") == made
 
 
 def test_reference_is_complete() -> None:
-    api = (DOCS / "API.md").read_text()
+    api = (DOCS / "API.md").read_text("utf-8")
     missing = [name for name in aecodec.__all__ if not re.search(rf"^(#+ |\** *\* |`){name}\b", api, re.M)]
     assert not missing
 
 
 def anchors(path: Path) -> set[str]:
     """What GitHub makes of the headings."""
-    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+    headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("source", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
 def test_links_lead_somewhere(source: Path) -> None:
-    text = re.sub(r"^```.*?^```$", "", source.read_text(), flags=re.M | re.S)
+    text = re.sub(r"^```.*?^```$", "", source.read_text("utf-8"), flags=re.M | re.S)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if not link.startswith(("http://", "https://")):
             name, _, anchor = link.partition("#")

@@ -28,5 +28,22 @@ def test_a_machine_that_computes_something_else(monkeypatch: pytest.MonkeyPatch)
     assert "NOT WHAT IT SHOULD BE" in result.output
 
 
+def test_weights_that_state_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "metadata", lambda path: {})
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0
+    assert "do not say" in result.output
+
+
+def test_a_device_that_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(device: str) -> Codec:
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(doctor, "Codec", broken)
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "RuntimeError: no kernel image" in result.output
+
+
 def test_the_shipped_weights_say_what_to_expect(codec: Codec) -> None:
     assert registry.metadata(registry.find(codec.model.id))["prior_digest"] == codec.model.prior.digest()

@@ -11,10 +11,11 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 
 import aecodec
-from aecodec import Codec
+from aecodec import Codec, container
 from aecodec.image import Plane
 
 from .conftest import GOLDEN, psnr
+from .make_corrupt import chunk
 
 aecodec.register_pillow()
 CORRUPT = Path(__file__).parent / "corrupt"
@@ -132,6 +133,10 @@ def test_verify(saved: bytes) -> None:
         reopened(saved[:-30] + bytes(4) + saved[-26:]).verify()
     with pytest.raises(OSError, match="truncated"):
         reopened(saved[:-1]).verify()
+    image = reopened(saved)
+    image.verify()
+    with pytest.raises(RuntimeError, match="directly after open"):  # as of PNG
+        image.verify()
 
 
 @pytest.mark.parametrize("end", [0, 5, 20, 39])
@@ -151,6 +156,29 @@ def test_truncated(saved: bytes) -> None:
 def test_truncated_as_far_as_it_goes(saved: bytes, small: Plane) -> None:
     with reopened(saved[: len(saved) * 2 // 3]) as image:
         assert psnr(np.asarray(image), small) > 15
+
+
+def test_odd_chunks_do_not_matter_to_open(saved: bytes) -> None:
+    """They do to load."""
+    for kind in (b"A\xff\xff\xff", b"1234", b"a\xff\xff\xff", b"NEWS"):
+        data = saved[: container.FIRST_CHUNK] + chunk(kind, b"what?") + saved[container.FIRST_CHUNK :]
+        with reopened(data) as image:
+            assert image.size == (90, 70)
+            with pytest.raises(OSError, match="chunk"):
+                image.load()
+
+
+@pytest.mark.usefixtures("truncated_are_loaded")
+def test_damaged_metadata_hides_no_picture(small_image: Image.Image, codec: Codec) -> None:
+    data = bytearray(save(small_image, icc_profile=bytes(200)))
+    data[container.FIRST_CHUNK + 50] ^= 1
+    with reopened(bytes(data)) as image:
+        assert image.tobytes() == codec.preview(bytes(data)).tobytes()
+
+
+def test_exif_that_dpi_cannot_be_added_to(small_image: Image.Image) -> None:
+    with pytest.raises(OSError, match="exif"):
+        save(small_image, exif=b"no exif at all", dpi=(72, 72))
 
 
 @pytest.mark.parametrize("path", sorted(CORRUPT.glob("*.aec")), ids=lambda path: path.stem)

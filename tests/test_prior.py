@@ -24,8 +24,8 @@ class Int64Prior(ExactPrior):
     def _shift(self, x: Any, bits: int) -> Any:
         return (x + (1 << bits >> 1)) >> bits
 
-    def pointwise(self, name: str, x: Any) -> Any:
-        weight = self.tensors[f"{name}.weight"][:, : x.shape[-1]]
+    def pointwise(self, name: str, x: Any, columns: int | None = None) -> Any:
+        weight = self.tensors[f"{name}.weight"][:, :columns]
         return self._clamp(self._shift(x @ weight.T + self.tensors[f"{name}.bias"], 12))
 
     def depthwise(self, name: str, x: Any) -> Any:
@@ -42,7 +42,7 @@ class Int64Prior(ExactPrior):
 class PermutedPrior(ExactPrior):
     """The same sums in another order."""
 
-    def pointwise(self, name: str, x: Any) -> Any:
+    def pointwise(self, name: str, x: Any, columns: int | None = None) -> Any:
         weight = self.tensors[f"{name}.weight"]
         order = np.random.default_rng(len(name)).permutation(x.shape[-1])
         y = self.tensors[f"{name}.bias"]

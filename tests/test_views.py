@@ -1,6 +1,7 @@
 """Parts and small versions of a picture, previews, latents, and many at once."""
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from aecodec import BadChecksum, Codec, SymbolMismatch, Truncated, coding, container
+from aecodec import BadChecksum, Codec, LimitExceeded, SymbolMismatch, Truncated, coding, container
 from aecodec.container import Container
 from aecodec.image import Plane
 
-from .conftest import GOLDEN, psnr
+from .conftest import DEVICES, GOLDEN, psnr
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def codec(request: pytest.FixtureRequest) -> Codec:
+    return Codec(device=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +103,28 @@ def test_small_version_of_several_qualities(codec: Codec, photo: Plane) -> None:
     assert psnr(codec.decompress(data, "numpy", scale=1 / 8), averaged(photo, 8)) > 33
 
 
-def test_small_version_of_a_region_with_alpha(codec: Codec, file: bytes, large: Plane) -> None:
-    part = codec.decompress(file, "numpy", region=(504, 96, 101, 99), scale=1 / 4)
-    assert part.shape == (25, 26, 4)
-    expected = averaged(large[96:195, 504:605], 4)
-    assert psnr(part, expected) > 30
-    np.testing.assert_allclose(part[..., 3].astype(int)[:24, :25], expected[:24, :25, 3], atol=1)
+@pytest.mark.parametrize(
+    "region", [(504, 96, 101, 99), (3, 0, 2, 4), (6, 1, 50, 64), (699, 529, 1, 1), (1, 1, 698, 528)]
+)
+@pytest.mark.parametrize("shrink", [2, 4, 8])
+def test_small_version_of_a_region(codec: Codec, file: bytes, region: tuple[int, ...], shrink: int) -> None:
+    """Every pixel of the small picture that the region touches, alpha in its place."""
+    x, y, width, height = region
+    whole = codec.decompress(file, "numpy", scale=1 / shrink)
+    expected = whole[y // shrink : -(-(y + height) // shrink), x // shrink : -(-(x + width) // shrink)]
+    for errors in ("strict", "conceal"):
+        part = codec.decompress(file, "numpy", errors, (x, y, width, height), 1 / shrink)
+        np.testing.assert_allclose(part.astype(int), expected, atol=1)
+        np.testing.assert_array_equal(part[..., 3], expected[..., 3])
+    tensor = codec.decompress(file, "torch", region=(x, y, width, height), scale=1 / shrink)
+    np.testing.assert_array_equal(tensor.cpu().permute(1, 2, 0).numpy()[..., 3], expected[..., 3])
+
+
+def test_no_more_tiles_than_the_readout_needs(codec: Codec, file: bytes) -> None:
+    parsed = container.read(file)
+    tiles = [*parsed.tiles[:3], container.Tile(parsed.tiles[3].quality, 0, parsed.tiles[3].words)]
+    changed = container.write(Container(parsed.header, tiles, {}, parsed.alpha))
+    codec.decompress(changed, region=(400, 400, 90, 90), scale=1 / 8)
 
 
 @pytest.mark.parametrize("scale", [0, 2, 1 / 3, 0.3, 1 / 16, -1])
@@ -117,7 +139,8 @@ def test_preview(codec: Codec, photo: Plane) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = [psnr(np.asarray(codec.preview(data[: len(data) * n // 8])), photo) for n in range(1, 9)]
-        assert codec.preview(data, 1 / 8).size == (64, 64)
+        assert codec.preview(data, scale=1 / 8).size == (64, 64)
+        assert codec.preview(data[: len(data) // 2], (10, 20, 30, 40)).size == (30, 40)
     assert found == sorted(found)
     assert found[-1] == psnr(codec.decompress(data, "numpy"), photo)
     with pytest.raises(Truncated):
@@ -130,7 +153,7 @@ def test_latents_of_a_file(codec: Codec, path: Path) -> None:
     expected = coding.decode(codec.model, parsed.header, [parsed.tiles])[0] / 256
     latents = codec.latents(path.read_bytes())
     assert latents.dtype == np.float32
-    np.testing.assert_array_equal(latents, expected.numpy())
+    np.testing.assert_array_equal(latents, expected.cpu().numpy())
 
 
 def test_latents_of_a_picture_are_those_of_its_file(codec: Codec, large: Plane) -> None:
@@ -186,7 +209,32 @@ def test_what_comes_before_a_bad_file_comes_out(codec: Codec, photo: Plane) -> N
 
 def test_tensors_are_on_the_codecs_device(codec: Codec, file: bytes, whole: Plane) -> None:
     tensor = codec.decompress(file, "torch")
-    assert tensor.device == codec.device
+    assert tensor.device.type == codec.device.type
     assert tensor.is_contiguous()
-    torch.testing.assert_close(tensor.permute(1, 2, 0), torch.from_numpy(whole))
+    torch.testing.assert_close(tensor.cpu().permute(1, 2, 0), torch.from_numpy(whole))
     assert codec.decompress(file).tobytes() == Image.fromarray(whole).tobytes()
+
+
+def test_many_where_one_cannot_be_written(codec: Codec, small_image: Image.Image) -> None:
+    """No other file takes its place."""
+    pictures = [small_image.crop((0, 0, 40 + i, 40)) for i in range(5)]
+    pictures[1].info["exif"] = bytes(17 << 20)
+    found = codec.compress_many(pictures, 30)
+    assert next(found) == codec.compress(pictures[0], 30)
+    with pytest.raises(LimitExceeded):
+        next(found)
+    with pytest.raises(StopIteration):
+        next(found)
+
+
+def test_many_takes_no_more_than_it_says(codec: Codec, photo: Plane) -> None:
+    taken = 0
+
+    def pictures() -> Iterator[Plane]:
+        nonlocal taken
+        for _ in range(60):
+            taken += 1
+            yield photo[:32, :32]
+
+    for number, _ in enumerate(codec.compress_many(pictures())):
+        assert taken <= number + 1 + 20

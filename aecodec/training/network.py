@@ -71,9 +71,9 @@ class TrainablePrior(nn.Module, FloatStructure):
         for layer in self.layers.values():
             layer.get_parameter("weight").clamp_(-limit, limit)
 
-    def pointwise(self, name: str, x: Tensor) -> Tensor:
+    def pointwise(self, name: str, x: Tensor, columns: int | None = None) -> Tensor:
         layer = self.layers[name]
-        return F.linear(x, layer.get_parameter("weight")[:, : x.shape[-1]], layer.get_parameter("bias"))
+        return F.linear(x, layer.get_parameter("weight")[:, :columns], layer.get_parameter("bias"))
 
     def depthwise(self, name: str, x: Tensor) -> Tensor:
         return self.layers[name](x)  # type: ignore[no-any-return]
