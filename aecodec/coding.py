@@ -210,7 +210,7 @@ def synthesise(
         x = x[:, source.rows, source.columns]
         if gray:
             x = x.mean(3, keepdim=True)
-        pixels[:, target.rows, target.columns] = (x.clamp(0, 1) * 255).round().byte()
+        pixels[:, target.rows, target.columns] = x.clamp(0, 1).mul_(255).round_().byte()
     return pixels
 
 
