@@ -61,10 +61,11 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.depthwise(x)
         if torch.is_grad_enabled() or x.device.type != "cpu":
-            return x + self.project(activate(self.expand(y)))
+            y = x + self.project(activate(self.expand(y)))
+            return y
         # piece by piece, so that what is hidden stays in the cache: it is the largest thing here
         result = torch.empty(x.shape, dtype=x.dtype)
-        pieces = (t.flatten(0, 2).split(PIECE) for t in (x, y, result))
+        pieces = (torch.split(t.flatten(0, 2), PIECE) for t in (x, y, result))
         for before, mixed, after in zip(*pieces, strict=True):
             hidden = F.leaky_relu(self.expand(mixed), LEAK, inplace=True)
             torch.add(before, self.project(hidden), out=after)
