@@ -1,6 +1,7 @@
 """Many jobs, one after the other or several at once: what came of each, for people and for programs, and of all."""
 
 import json
+import os
 import threading
 import time
 import warnings
@@ -30,6 +31,7 @@ class Done:
     width: int
     height: int
     text: str
+    notes: Sequence[str] = ()  # what was lost or changed on the way
     missed: str = ""  # why what was written is not what was asked for
 
 
@@ -53,7 +55,7 @@ class Result:
         found: dict[str, Any] = {"source": str(self.job.source), "target": str(self.job.target), "status": self.status}
         if self.done:
             found |= {"bytes_before": self.done.before, "bytes_after": self.done.after}
-            found |= {"width": self.done.width, "height": self.done.height}
+            found |= {"width": self.done.width, "height": self.done.height, "notes": list(self.done.notes)}
         if self.error:
             found |= {"error": self.error, "message": self.line}
         return json.dumps({**found, "seconds": round(self.seconds, 3)})
@@ -75,16 +77,16 @@ def run(
     a thread each, which share the cores. Targets that exist are failures, unless they are to be skipped or written
     over.
     """
-    owners: dict[Path, Path] = {}
+    owners: dict[str, Path] = {}
     for job in jobs:
-        owners.setdefault(job.target, job.source)
+        owners.setdefault(os.path.realpath(job.target), job.source)  # one file may have several names
 
     def one(job: "Job", advance: Progress) -> Result:
         start = time.perf_counter()
         to_file = str(job.target) != "-"
         try:
-            if to_file and owners[job.target] != job.source:
-                raise FileExistsError(f"{job.target} is what {owners[job.target]} becomes")
+            if to_file and (owner := owners[os.path.realpath(job.target)]) != job.source:
+                raise FileExistsError(f"{job.target} is what {owner} becomes")
             if to_file and not overwrite and job.target.is_file():
                 if skip:
                     return Result(job, "skipped", f"{job.source}: skipped, {job.target} exists")
@@ -169,6 +171,11 @@ def total(results: Sequence[Result], seconds: float) -> str:
     if after:
         line += f"; {size(before)} -> {size(after)}, {max(before, after) / 1e6 / seconds:.1f} MB/s"
     return line
+
+
+def printable(text: str) -> str:
+    """In one line, with what a terminal would obey or could not show as escapes: names may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def size(count: int) -> str:

@@ -1,5 +1,6 @@
 """The command line. It parses, calls and prints; what it calls is in `files`, `codec` and `training`."""
 
+import io
 import json
 import signal
 import sys
@@ -155,9 +156,9 @@ def compress(
         bpp = len(coded) * 8 / (width * height)
         text = f"{size(before)} -> {size(len(coded))}  {bpp:.3f} bpp{_in_brackets(picture.notes)}"
         if delete_source and not missed:
-            files.delete_source(job, codec.verify)
+            files.delete_source(job, coded, codec.verify)
             text += "  source deleted"
-        return Done(before, len(coded), width, height, text, missed)
+        return Done(before, len(coded), width, height, text, picture.notes, missed)
 
     _run(planned, work, overwrite, skip_existing or recursive, jobs, report, slow=effort > 0)
 
@@ -193,22 +194,22 @@ def decompress(
 
     planned = _plan(paths, out, recursive, {".aec"}, ".png")
     formats = {job: _usage(files.image_format, job.target) for job in planned}
-    box = _usage(files.parse_region, region) if region else None
+    box = _usage(files.parse_region, region) if region is not None else None
     codec = _codec(device, weights, max_pixels)
 
     def work(job: "Job", _: "Progress") -> "Done":
         data, shrunk, damage = files.read(job.source, preview), float(Fraction(scale)), ""
-        if preview is not None:
-            image = codec.preview(data, box, shrunk)
-        elif salvage:
-            image, damage = codec.salvage(data, box, shrunk)
+        if salvage:
+            image, damage = codec.salvage(data, region=box, scale=shrunk)
+        elif preview is not None:
+            image = codec.preview(data, region=box, scale=shrunk)
         else:
             image = codec.decompress(data, region=box, scale=shrunk)
         encoded, notes = files.encode_picture(image, formats[job])
         files.write(job.target, encoded)
         notes = [damage, *notes] if damage else notes
         text = f"{size(len(data))}  {image.width}x{image.height} {image.mode}{_in_brackets(notes)}"
-        return Done(len(data), len(encoded), image.width, image.height, text)
+        return Done(len(data), len(encoded), image.width, image.height, text, notes)
 
     _run(planned, work, overwrite, skip_existing or recursive, jobs, report)
 
@@ -384,7 +385,13 @@ def _run(
     """Do every job, print a line for each, and exit with the code that sums them up. ``slow``: a bar even for one."""
     from . import batch, files
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds: what is half written goes
+    for name in ("SIGTERM", "SIGHUP"):  # these unwind: what is half written goes
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")  # no name of a file ends a batch
     results: list[batch.Result] = []
     start = time.perf_counter()
     with (
@@ -394,7 +401,7 @@ def _run(
 
         def tell(result: batch.Result) -> None:
             results.append(result)
-            show(result.line)
+            show(batch.printable(result.line))
             log.add(result.record())
 
         batch.run(planned, work, tell, advance, at_once, overwrite, skip and not overwrite)

@@ -6,6 +6,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, overload
@@ -210,7 +211,7 @@ class Codec:
         quality = _checked(quality)
         pending: deque[Future[bytes]] = deque()
         groups = _grouped(
-            map(self._prepare, pictures), lambda p: p.pixels.shape, lambda p: self._together(*p.pixels.shape[:2])
+            map(self._taken, pictures), lambda p: p.pixels.shape, lambda p: self._together(*p.pixels.shape[:2])
         )
         with ThreadPoolExecutor(1) as pool:
             while True:
@@ -231,6 +232,11 @@ class Codec:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
+
+    def _taken(self, picture: Any) -> Picture:
+        """A picture of one's own: whoever gives arrays may use their memory for the next ones."""
+        found = self._prepare(picture)
+        return replace(found, pixels=found.pixels.copy(), alpha=None if found.alpha is None else found.alpha.copy())
 
     def _together(self, height: int, width: int) -> int:
         """How many pictures of this size pass the networks at once."""
@@ -396,18 +402,18 @@ class Codec:
             for parsed, pixels in zip(group, planes, strict=True):
                 yield _finish(pixels, _alpha(parsed, None, shrink), parsed.metadata, output)
 
-    def salvage(self, data: Data, region: Rectangle | None = None, scale: float = 1) -> tuple["Image.Image", str]:
+    def salvage(self, data: Data, *, region: Rectangle | None = None, scale: float = 1) -> tuple["Image.Image", str]:
         """`decompress` with ``errors="conceal"``, but what is missing is given in words, empty if it is nothing."""
         pixels, alpha, metadata, damage = self._remains(data, region, _shrink(scale))
         return image.to_any(Picture(pixels.cpu().numpy(), alpha, metadata), "pil"), damage
 
-    def preview(self, data: Data, region: Rectangle | None = None, scale: float = 1) -> "Image.Image":
+    def preview(self, data: Data, *, region: Rectangle | None = None, scale: float = 1) -> "Image.Image":
         """The picture as far as the first bytes of a file tell, while the others are still on their way.
 
         As `salvage`, but nothing is wrong with a file that goes on. Raises `Truncated` as long as the header is not
         there.
         """
-        return self.salvage(data, region, scale)[0]
+        return self.salvage(data, region=region, scale=scale)[0]
 
     def verify(self, data: Data) -> Header:
         """Check a whole file, decoding every symbol but no pixels. Raises `AecError`; returns the header."""

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import stat
 import sys
 import threading
 import warnings
@@ -18,7 +19,7 @@ from .image import Picture, exif_without_storage, from_any
 
 STANDARD = Path("-")  # standard input or output
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2"}
-
+REPORT_START = b'{"source": '  # of each line
 
 FORMATS = {
     ".png": "PNG",
@@ -79,12 +80,18 @@ def expand(sources: Sequence[Path], recursive: bool, suffixes: set[str]) -> list
 
 
 def _walk(folder: Path, suffixes: set[str]) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        raise UsageError(f"{error.filename}: {error.strerror}")
+    closed: list[Path] = []  # folders that cannot be read: jobs that fail, for the others to go on
+    tree = os.walk(folder, onerror=lambda error: closed.append(Path(error.filename)))
+    paths = [Path(top, name) for top, _, names in tree for name in names if Path(name).suffix.lower() in suffixes]
+    return sorted([*closed, *(p for p in paths if not _is_special(p))])
 
-    tree = os.walk(folder, onerror=refuse)
-    paths = (Path(top, name) for top, _, names in tree for name in names if Path(name).suffix.lower() in suffixes)
-    return sorted(p for p in paths if p.is_file() or not p.exists())  # no pipes, which never end; a dead link is told
+
+def _is_special(path: Path) -> bool:
+    """A pipe, which never ends, or the like. What cannot be looked at, a dead link for instance, is told as a job."""
+    try:
+        return not path.is_file() and path.exists()
+    except OSError:
+        return False
 
 
 def plan(sources: Sequence[Path], out: str | None, recursive: bool, inputs: set[str], suffix: str) -> list[Job]:
@@ -120,7 +127,10 @@ def plan(sources: Sequence[Path], out: str | None, recursive: bool, inputs: set[
 
 def _same_file(target: Path, path: Path) -> bool:
     """Whether two names, by links, stand for one file."""
-    return target.exists() and path.exists() and target.samefile(path)
+    try:
+        return target.samefile(path)
+    except OSError:
+        return False
 
 
 def parse_region(text: str) -> tuple[int, int, int, int]:
@@ -156,10 +166,13 @@ def write(path: Path, data: bytes) -> None:
         path.write_bytes(data)
         return
     writer = f"{os.getpid()}-{threading.get_native_id()}"  # several may write the same file: the last one wins
-    partial = path.with_name(f".{path.name[:100]}.{writer}.partial")
+    name = os.fsdecode(os.fsencode(path.name)[:100])  # names are limited in bytes
+    partial = path.with_name(f".{name}.{writer}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
+            if path.exists() and hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))  # what was private stays private
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -173,22 +186,26 @@ def write(path: Path, data: bytes) -> None:
 
 
 class Report:
-    """A file that lines are added to while jobs are done; without a path, nothing is written.
+    """A file that lines of JSON are added to while jobs are done; without a path, nothing is written.
 
-    Raises `UsageError` for a path that exists, unless it may be written over, and for one of the jobs' own files. What
-    cannot be written later ends no job: ``error`` says why.
+    Lines are added to an earlier report, or take its place with ``overwrite``. Raises `UsageError` for a file that is
+    something else, and for one of the jobs' own. What cannot be written later ends no job: ``error`` says why.
     """
 
     def __init__(self, path: Path | None, jobs: Sequence[Job], overwrite: bool):
         self.error, self._file = "", None
         if path is None:
             return
-        if any(_same_file(path, name) for job in jobs for name in (job.source, job.target) if name != STANDARD):
-            raise UsageError(f"{path}: the report would be written over a file that is worked on")
+        own = {os.path.realpath(name) for job in jobs for name in (job.source, job.target) if name != STANDARD}
+        if path == STANDARD or os.path.realpath(path) in own:
+            raise UsageError(f"{path}: the report needs a file of its own")
         try:
-            self._file = path.open("w" if overwrite or not path.is_file() else "x", encoding="utf-8")
-        except FileExistsError:
-            raise UsageError(f"{path}: exists; add --overwrite or choose another report") from None
+            if path.is_file():
+                with path.open("rb") as file:
+                    if file.read(len(REPORT_START)) not in (b"", REPORT_START):
+                        raise UsageError(f"{path}: exists, and is no report")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w" if overwrite else "a", encoding="utf-8")
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from None
 
@@ -208,14 +225,16 @@ class Report:
                 self._file.close()
 
 
-def delete_source(job: Job, verify: Callable[[bytes], object]) -> None:
-    """Remove what a job was made from, once ``verify`` accepts what the disk holds of the target.
+def delete_source(job: Job, written: bytes, verify: Callable[[bytes], object]) -> None:
+    """Remove what a job was made from, once the disk holds what was ``written`` and ``verify`` accepts it.
 
     Raises what ``verify`` raises, and OSError.
     """
     if STANDARD in (job.source, job.target):
         return
-    verify(job.target.read_bytes())
+    if job.target.read_bytes() != written:
+        raise OSError(f"{job.target} has changed since it was written; the source stays")
+    verify(written)
     if hasattr(os, "O_DIRECTORY"):  # the new name has to survive a loss of power before the old file goes
         folder = os.open(job.target.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -13,6 +13,7 @@ Opening reads the header and the metadata; torch is imported when pixels are wan
 
 import contextlib
 import io
+import math
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
@@ -39,6 +40,8 @@ def register(device: "Device" = "cpu") -> None:
     ``device``: what computes, as for `Codec`. A GPU has to be asked for, since pictures are often opened in processes
     that must not touch one, such as the workers of a data loader.
     """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device {device!r}: expected auto, cpu or cuda")
     AecImageFile.device = device
     Image.register_open(FORMAT, AecImageFile, lambda prefix: prefix.startswith(container.SIGNATURE))
     Image.register_save(FORMAT, _save)
@@ -70,7 +73,8 @@ class AecImageFile(ImageFile.ImageFile):
                 exif = self.getexif()
                 unit = 2.54 if exif.get(ExifTags.Base.ResolutionUnit) == CENTIMETRES else 1.0
                 x, y = (float(exif[tag]) * unit for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution))
-                return x, y
+                if min(x, y) > 0 and math.isfinite(x + y):
+                    return x, y
         return None
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
@@ -92,7 +96,7 @@ class AecImageFile(ImageFile.ImageFile):
                     image = _codec(self.device).preview(data, scale=scale)
                 else:
                     image = _codec(self.device).decompress(data, scale=scale)
-            except (AecError, RuntimeError) as error:  # RuntimeError: torch's word for GPU trouble
+            except (ValueError, RuntimeError) as error:  # AecError, no GPU, and torch's word for trouble with it
                 raise _as_pillow(error) from error
             if self._exclusive_fp:
                 self.fp.close()

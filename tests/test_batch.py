@@ -1,6 +1,7 @@
 """Whole folders: several jobs at once, what is reported, what goes on after an error."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from aecodec import TargetMissed, batch
+from aecodec import Codec, TargetMissed, batch
 from aecodec.batch import Done
 from aecodec.cli import app
 from aecodec.files import Job
@@ -100,7 +101,7 @@ def test_one_target_for_two_sources(tmp_path: Path, small_image: Image.Image, jo
 
 def test_a_report_that_cannot_be_written(tmp_path: Path, small_image: Image.Image) -> None:
     small_image.save(tmp_path / "x.png")
-    result = run("compress", tmp_path / "x.png", "--report", tmp_path / "no" / "such" / "file")
+    result = run("compress", tmp_path / "x.png", "--report", tmp_path / "x.png" / "report")
     assert result.exit_code == 2
     assert not (tmp_path / "x.aec").exists()
 
@@ -185,18 +186,79 @@ def test_damage_is_told_of_the_damaged(tree: Path) -> None:
 
 def test_a_report_is_no_picture(tree: Path) -> None:
     """Nothing is lost by naming the wrong file."""
-    png = tree / "in" / "a" / "1.png"
+    png, aec = tree / "in" / "a" / "1.png", tree / "x.aec"
+    other = tree / "in" / "a" / "3.png"
     before = png.read_bytes()
-    for arguments in (["--report", png, "--overwrite"], ["--report", png]):
-        assert run("compress", "-r", tree / "in", "-o", tree / "out", *arguments).exit_code == 2
+    for report in (png, other, aec, "-"):
+        for arguments in (["--overwrite"], []):
+            result = run("compress", png, "-o", aec, "--report", report, *arguments)
+            assert result.exit_code == 2, result.output
+            assert not aec.exists()
     assert png.read_bytes() == before
-    report = tree / "report.jsonl"
-    report.write_text("of an earlier run\n")
-    refused = run("compress", png, "-o", tree / "x.aec", "--report", report)
-    assert refused.exit_code == 2
-    assert "report.jsonl: exists" in refused.output
-    assert run("compress", png, "-o", tree / "x.aec", "--report", report, "--overwrite").exit_code == 0
-    assert json.loads(report.read_text())["status"] == "done"
+    assert other.read_bytes().startswith(b"\x89PNG")
+
+
+def test_reports_of_several_runs(tree: Path) -> None:
+    report = tree / "new" / "report.jsonl"
+    command = ["compress", tree / "in" / "a" / "1.png", "-o", tree / "x.aec", "-r", "--report", report]
+    for arguments, lines in (([], 1), ([], 2), (["--overwrite"], 1)):
+        assert run(*command, *arguments).exit_code == 0
+        statuses = [json.loads(line)["status"] for line in report.read_text().splitlines()]
+        assert len(statuses) == lines
+    assert statuses == ["done"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_one_target_by_two_names(tmp_path: Path, small_image: Image.Image, jobs: int) -> None:
+    """Nothing is deleted that was not kept."""
+    (tmp_path / "p").mkdir()
+    (tmp_path / "q").symlink_to("p")
+    small_image.save(tmp_path / "p" / "z.jpg")
+    small_image.save(tmp_path / "p" / "z.png")
+    sources = tmp_path / "q" / "z.jpg", tmp_path / "p" / "z.png"
+    result = run("compress", *sources, "--delete-source", "--overwrite", "--jobs", jobs)
+    assert result.exit_code == 1
+    assert f"z.aec is what {sources[0]} becomes" in result.output
+    assert {path.name for path in (tmp_path / "p").iterdir()} == {"z.aec", "z.png"}
+
+
+def test_names_that_mean_something_to_a_terminal(tmp_path: Path, codec: Codec, small: Plane) -> None:
+    for name in ("x\ngood.aec", "red\x1b[31m.aec", "\udcff.aec", "漢" * 77 + ".aec"):
+        (tmp_path / name).write_bytes(codec.compress(small[:20, :20]))
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    command = [sys.executable, "-m", "aecodec", "verify", "-r", str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert len(done.stdout.splitlines()) == 4
+    assert b"\x1b" not in done.stdout
+    assert run("decompress", "-r", tmp_path, "-o", tmp_path / "out").exit_code == 0
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_notes_are_in_the_report(tmp_path: Path, small_image: Image.Image) -> None:
+    small_image.convert("CMYK").save(tmp_path / "x.jpg")
+    report = tmp_path / "report.jsonl"
+    assert run("compress", tmp_path / "x.jpg", "--report", report).exit_code == 0
+    (tmp_path / "x.aec").write_bytes((tmp_path / "x.aec").read_bytes()[:-8])
+    assert run("decompress", tmp_path / "x.aec", "--salvage", "--report", report).exit_code == 0
+    notes = [json.loads(line)["notes"] for line in report.read_text().splitlines()]
+    assert "CMYK converted" in notes[0][0]
+    assert "damaged" in notes[1][0]
+
+
+@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="no such permissions here")
+def test_what_was_private_stays_private(tmp_path: Path, small_image: Image.Image) -> None:
+    small_image.save(tmp_path / "x.png")
+    (tmp_path / "x.aec").touch(0o600)
+    assert run("compress", tmp_path / "x.png", "--overwrite").exit_code == 0
+    assert (tmp_path / "x.aec").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anywhere")
+def test_a_closed_folder_stops_no_other(tree: Path) -> None:
+    (tree / "in" / "a").chmod(0)
+    result = run("compress", "-r", tree / "in", "-o", tree / "out")
+    (tree / "in" / "a").chmod(0o755)
+    assert "5 done, 2 failed" in result.output
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device here")
@@ -207,7 +269,7 @@ def test_a_report_that_cannot_go_on_ends_no_job(tree: Path) -> None:
     assert (tree / "x.aec").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_several_jobs(tmp_path: Path, photo: Plane, number: signal.Signals) -> None:
     for i in range(40):
         Image.fromarray(np.tile(photo, (2, 2, 1))).save(tmp_path / f"{i}.png", compress_level=1)

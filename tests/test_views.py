@@ -140,7 +140,7 @@ def test_preview(codec: Codec, photo: Plane) -> None:
         warnings.simplefilter("error")
         found = [psnr(np.asarray(codec.preview(data[: len(data) * n // 8])), photo) for n in range(1, 9)]
         assert codec.preview(data, scale=1 / 8).size == (64, 64)
-        assert codec.preview(data[: len(data) // 2], (10, 20, 30, 40)).size == (30, 40)
+        assert codec.preview(data[: len(data) // 2], region=(10, 20, 30, 40)).size == (30, 40)
     assert found == sorted(found)
     assert found[-1] == psnr(codec.decompress(data, "numpy"), photo)
     with pytest.raises(Truncated):
@@ -238,3 +238,17 @@ def test_many_takes_no_more_than_it_says(codec: Codec, photo: Plane) -> None:
 
     for number, _ in enumerate(codec.compress_many(pictures())):
         assert taken <= number + 1 + 20
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_many_of_one_buffer(codec: Codec, channels: int) -> None:
+    """As cameras and videos have it: what was given is used again for the next."""
+
+    def frames() -> Iterator[Plane]:
+        buffer = np.empty((32, 32, channels), np.uint8)
+        for i in range(6):
+            buffer[:] = i * 40 + 10
+            yield buffer
+
+    found = [codec.decompress(data, "numpy").mean((0, 1)) for data in codec.compress_many(frames(), 60)]
+    np.testing.assert_allclose(found, np.repeat([[i * 40 + 10] for i in range(6)], channels, 1), atol=3)
