@@ -1,5 +1,6 @@
 """Weights files that are none: each is refused when it is loaded, with its name, before it takes any memory."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -70,7 +71,7 @@ def test_what_is_no_model(whole: tuple[dict[str, Any], Design], attack: Attack, 
     tensors, design = dict(whole[0]), asdict(whole[1])
     attack(tensors, design)
     path = tmp_path / "bad.safetensors"
-    model.write(path, tensors, design)
+    save_file(tensors, path, {"design": json.dumps(design), "model_id": model.model_id(tensors).hex()})
     with pytest.raises(ValueError, match=r"bad\.safetensors: not a weights file"):
         Codec("cpu", path)
 
