@@ -51,6 +51,17 @@ def _check(tensors: Mapping[str, npt.NDArray[Any]], design: Design) -> None:
     """Raise ValueError for what a weights file cannot mean, before anything is made of it."""
     if not all(isinstance(n, int) and 1 <= n <= MOST for n in asdict(design).values()):
         raise ValueError("a design out of range")
+    # whatever the design asks for, only what there are tensors for takes memory
+    widths = {
+        "analysis.enter": (design.features, 192),
+        "hyper_analysis.enter": (design.hyper, design.latents),
+        "hyper_analysis.to_hyper_latents": (design.hyper_latents, 4 * design.hyper),
+        f"analysis.blocks.{design.analysis_blocks - 1}.project": (design.features, 2 * design.features),
+        f"synthesis.blocks.{design.synthesis_blocks - 1}.project": (design.features, 2 * design.features),
+    }
+    for name, shape in widths.items():
+        if tensors[f"{name}.weight"].shape != shape:
+            raise ValueError(f"{name}.weight is of the wrong shape")
     for name, width in TABLES.items():
         if tensors[name].shape != (QUALITIES, getattr(design, width)):
             raise ValueError(f"{name} is of the wrong shape")
@@ -89,7 +100,8 @@ class Model:
             return torch.from_numpy(array.astype(np.float32)).to(device)
 
         def network(kind: Callable[[Design], nn.Module], prefix: str) -> Any:
-            with torch.device("meta"):  # whatever the design asks for, only the tensors that there are take memory
+            # not on torch's meta device, whose first use takes 0.7 s; the caller's random numbers stay what they were
+            with torch.random.fork_rng(devices=[]):
                 module = kind(design)
             module.load_state_dict({name: torch.from_numpy(t) for name, t in part(prefix).items()}, assign=True)
             return module.to(device, torch.float32).eval().requires_grad_(False)
