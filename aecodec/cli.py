@@ -160,7 +160,7 @@ def compress(
             text += "  source deleted"
         return Done(before, len(coded), width, height, text, picture.notes, missed)
 
-    _run(planned, work, overwrite, skip_existing or recursive, jobs, report, slow=effort > 0)
+    _run(planned, work, overwrite, skip_existing, recursive, jobs, report, slow=effort > 0)
 
 
 @app.command()
@@ -211,7 +211,7 @@ def decompress(
         text = f"{size(len(data))}  {image.width}x{image.height} {image.mode}{_in_brackets(notes)}"
         return Done(len(data), len(encoded), image.width, image.height, text, notes)
 
-    _run(planned, work, overwrite, skip_existing or recursive, jobs, report)
+    _run(planned, work, overwrite, skip_existing, recursive, jobs, report)
 
 
 @app.command()
@@ -377,6 +377,7 @@ def _run(
     work: "Work",
     overwrite: bool = False,
     skip: bool = False,
+    recursive: bool = False,
     at_once: int = 1,
     report: Path | None = None,
     stream: TextIO | None = None,
@@ -385,6 +386,9 @@ def _run(
     """Do every job, print a line for each, and exit with the code that sums them up. ``slow``: a bar even for one."""
     from . import batch, files
 
+    if overwrite and skip:
+        print("aecodec: --overwrite and --skip-existing exclude each other", file=sys.stderr)
+        raise typer.Exit(2)
     for name in ("SIGTERM", "SIGHUP"):  # these unwind: what is half written goes
         number = getattr(signal, name, None)
         if number and signal.getsignal(number) != signal.SIG_IGN:
@@ -404,7 +408,7 @@ def _run(
             show(batch.printable(result.line))
             log.add(result.record())
 
-        batch.run(planned, work, tell, advance, at_once, overwrite, skip and not overwrite)
+        batch.run(planned, work, tell, advance, at_once, overwrite, skip or recursive)
     if len(results) > 1:
         print(batch.total(results, time.perf_counter() - start), file=sys.stderr)
     if log.error:

@@ -412,3 +412,18 @@ def test_parts_that_there_are_not(tmp_path: Path, arguments: list[str], code: in
     assert result.exit_code == code
     assert said in result.output
     assert not list(tmp_path.iterdir())
+
+
+def test_options_that_exclude_each_other(png: Path) -> None:
+    for command, path in (("compress", png), ("decompress", FOLDER / "gray.aec")):
+        result = run(
+            command,
+            path,
+            "-o",
+            png.parent / "out.png" if command == "decompress" else png.parent / "out.aec",
+            "--overwrite",
+            "--skip-existing",
+        )
+        assert result.exit_code == 2
+        assert "exclude each other" in result.output
+    assert left(png.parent) == {"photo.png"}
