@@ -157,10 +157,11 @@ class Codec:
             return control.crossing(lambda quality: measure(encode(quality, effort)), goal, slope, start)
 
         if psnr is not None:
+            original = coding.tensor(prepared.pixels, torch.device("cpu")).numpy()
 
             def decibels(data: bytes) -> float:
                 (decoded,) = self._pixels([container.read(data, self.max_pixels)], None, 1)
-                return control.psnr(prepared.pixels, decoded.cpu().numpy())
+                return control.psnr(original, decoded.cpu().numpy())
 
             found = above(decibels, math.nextafter(psnr, -math.inf), control.DECIBELS)
             if found > control.BEST:
@@ -236,7 +237,8 @@ class Codec:
     def _taken(self, picture: Any) -> Picture:
         """A picture of one's own: whoever gives arrays may use their memory for the next ones."""
         found = self._prepare(picture)
-        return replace(found, pixels=found.pixels.copy(), alpha=None if found.alpha is None else found.alpha.copy())
+        pixels = coding.tensor(found.pixels, self.device)
+        return replace(found, pixels=pixels, alpha=None if found.alpha is None else found.alpha.copy())
 
     def _together(self, height: int, width: int) -> int:
         """How many pictures of this size pass the networks at once."""

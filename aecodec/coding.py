@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from .coder import Indices, Symbols
 from .container import Header, Tile
 from .errors import Corrupt, SymbolMismatch
-from .image import Plane
+from .image import Pixels
 from .layers import shuffle
 from .model import Model
 from .prior import ACTIVATION_BITS, SYMBOL_LIMIT, TABLE_BITS
@@ -39,7 +39,7 @@ class Quantised(NamedTuple):
 
 
 def symbols(
-    m: Model, pictures: Sequence[Plane], qualities: Sequence[int], tile_size: int = TILE
+    m: Model, pictures: Sequence[Pixels], qualities: Sequence[int], tile_size: int = TILE
 ) -> Iterator[Quantised]:
     """All that the networks do in encoding pictures of one shape, ``[H, W, 1 or 3]``.
 
@@ -50,7 +50,7 @@ def symbols(
 
 @torch.inference_mode()
 def analyse(
-    m: Model, pictures: Sequence[Plane], qualities: Sequence[int], tile_size: int = TILE, window: int = WINDOW
+    m: Model, pictures: Sequence[Pixels], qualities: Sequence[int], tile_size: int = TILE, window: int = WINDOW
 ) -> Tensor:
     """Latents y ``[B, h, w, N]`` of B pictures ``[H, W, 1 or 3]``, by windows of ``window`` latents a side."""
     height, width = (latent_size(n) for n in pictures[0].shape[:2])
@@ -58,15 +58,20 @@ def analyse(
     y = torch.empty(len(pictures), height, width, m.design.latents, dtype=torch.float32, device=m.device)
     for core, outer in windows(Box(0, 0, height, width), m.analysis.halo, height, width, window):
         part = outer.scaled(LATENT)
-        x = np.stack([pixels[part.rows, part.columns] for pixels in pictures])
-        # the last row and column are repeated up to a whole number of latents
-        x = np.pad(x, ((0, 0), (0, part.height - x.shape[1]), (0, part.width - x.shape[2]), (0, 0)), "edge")
-        tensor = torch.from_numpy(x).to(m.device).float() / 255
+        x = torch.stack([tensor(pixels[part.rows, part.columns], m.device) for pixels in pictures])
+        for dim, size in ((1, part.height), (2, part.width)):
+            # the last row and column are repeated up to a whole number of latents
+            x = x.index_select(dim, torch.arange(size, device=m.device).clamp(max=x.shape[dim] - 1))
         factors = factors_of(m.analysis_rate, quality[outer.rows, outer.columns])
-        latents = m.analysis(tensor.expand(-1, -1, -1, 3), factors)
+        latents = m.analysis((x.float() / 255).expand(-1, -1, -1, 3), factors)
         inner = core.within(outer)
         y[:, core.rows, core.columns] = latents[:, inner.rows, inner.columns]
     return y
+
+
+def tensor(pixels: Pixels, device: torch.device) -> Tensor:
+    """Bytes as a tensor of one's own."""
+    return (pixels.clone() if isinstance(pixels, Tensor) else torch.from_numpy(pixels.copy())).to(device)
 
 
 @torch.inference_mode()

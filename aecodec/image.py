@@ -6,7 +6,7 @@ import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Union, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,11 @@ from PIL import Image, ImageCms
 from .container import MAX_PIXELS, check_size
 from .errors import Corrupt
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Plane = npt.NDArray[np.uint8]
+Pixels = Union[Plane, "Tensor"]  # bytes; a tensor stays on its device
 Kind = Literal["pil", "numpy"]
 
 _EXIF_PREFIX = b"Exif\x00\x00"
@@ -29,7 +33,7 @@ _STORAGE_TAGS |= {*range(0x140, 0x146), 0x14A, *range(0x152, 0x15C), *range(0x20
 class Picture:
     """What is coded: colour or gray planes, an alpha plane, metadata, and what was changed to get there."""
 
-    pixels: Plane  # [H, W, 1 or 3]
+    pixels: Pixels  # [H, W, 1 or 3]
     alpha: Plane | None = None  # [H, W]
     metadata: Mapping[str, bytes] = field(default_factory=dict)  # icc, exif (TIFF structure), xmp
     notes: tuple[str, ...] = ()  # conversions that lose something, for the user to read
@@ -65,12 +69,16 @@ def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
     if torch is not None and isinstance(image, torch.Tensor):
         if image.ndim != 3 or image.shape[0] not in (1, 2, 3, 4):
             raise ValueError(f"a tensor of shape {tuple(image.shape)}: expected [C, H, W] with 1 to 4 channels")
+        check_size(image.shape[2], image.shape[1], max_pixels)
         image = image.detach()
         if image.is_floating_point():
             if not ((image > -1e-3) & (image < 1 + 1e-3)).all():
                 raise ValueError("a tensor of floats beyond 0..1")
             image = (image.clamp(0, 1) * 255).round().byte()
-        image = image.permute(1, 2, 0).cpu().numpy()
+        image = image.permute(1, 2, 0)
+        if image.dtype == torch.uint8 and image.shape[2] in (1, 3):
+            return Picture(image)
+        image = image.cpu().numpy()  # alpha is coded there
     if not isinstance(image, np.ndarray):
         raise TypeError(f"expected a PIL image, an array or a tensor, not {type(image).__name__}")
     if image.dtype != np.uint8:
@@ -93,7 +101,7 @@ def to_any(picture: Picture, kind: Literal["numpy"]) -> Plane: ...
 
 def to_any(picture: Picture, kind: Kind) -> "Image.Image | Plane":
     """The inverse: a PIL image with its metadata, or ``[H, W, C]`` bytes."""
-    planes = picture.pixels
+    planes: Plane = np.asarray(picture.pixels)
     if picture.alpha is not None:
         planes = np.concatenate((planes, picture.alpha[:, :, None]), 2)
     if kind == "numpy":

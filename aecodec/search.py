@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from . import coding, rate
 from .coding import Part
-from .image import Plane
+from .image import Pixels
 from .model import Model
 from .prior import ACTIVATION_BITS, SCALE_MIN_LOG2
 from .tiles import LATENT, Box, grid
@@ -37,7 +37,7 @@ Loss = Callable[[Tensor, Tensor, Quantise], Tensor]  # of y and z, in units of t
 
 def symbols(
     m: Model,
-    pixels: Plane,
+    pixels: Pixels,
     qualities: Sequence[int],
     tile_size: int,
     effort: int,
@@ -75,8 +75,8 @@ class _Tile:
 class Search:
     """One picture: its pixels, its tiles, and the plane of ŷ that they make together."""
 
-    def __init__(self, m: Model, pixels: Plane, qualities: Sequence[int], tile_size: int):
-        self.m, self.pixels = m, torch.from_numpy(pixels.copy()).to(m.device)
+    def __init__(self, m: Model, pixels: Pixels, qualities: Sequence[int], tile_size: int):
+        self.m, self.pixels = m, coding.tensor(pixels, m.device)
         self.prior = rate.FloatPrior(m.prior.tensors)
         self.random = torch.Generator(m.device).manual_seed(0)
         y = coding.analyse(m, [pixels], qualities, tile_size)[0].clone()

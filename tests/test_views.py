@@ -12,7 +12,7 @@ from PIL import Image
 
 from aecodec import BadChecksum, Codec, LimitExceeded, SymbolMismatch, Truncated, coding, container
 from aecodec.container import Container
-from aecodec.image import Plane
+from aecodec.image import Plane, from_any
 
 from .conftest import DEVICES, GOLDEN, psnr
 
@@ -252,3 +252,22 @@ def test_many_of_one_buffer(codec: Codec, channels: int) -> None:
 
     found = [codec.decompress(data, "numpy").mean((0, 1)) for data in codec.compress_many(frames(), 60)]
     np.testing.assert_allclose(found, np.repeat([[i * 40 + 10] for i in range(6)], channels, 1), atol=3)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_tensors_stay_where_they_are(codec: Codec, large: Plane, channels: int) -> None:
+    """On their way to the codec's networks; alpha is coded elsewhere."""
+    planes = np.ascontiguousarray(
+        large[:100, :130, (*range(channels - 1), 3) if channels in (2, 4) else slice(channels)]
+    )
+    tensor = torch.from_numpy(planes).permute(2, 0, 1).to(codec.device)
+    pixels = from_any(tensor).pixels
+    if channels in (1, 3):
+        assert isinstance(pixels, torch.Tensor)
+        assert pixels.device == tensor.device
+    data = codec.compress(tensor, 40)
+    assert data == codec.compress(planes, 40)
+    assert data == next(codec.compress_many([tensor], 40))
+    decoded = codec.decompress(data, "torch")
+    assert decoded.device == tensor.device
+    assert decoded.shape == tensor.shape

@@ -51,7 +51,7 @@ def check_apart(training: Sequence[Path], valid: Sequence[Path]) -> None:
 
 def read_rgb(path: Path) -> Plane:
     """Pixels ``[H, W, 3]`` of a file. Raises OSError or ValueError."""
-    pixels = open_picture(path.read_bytes(), MAX_PIXELS).pixels
+    pixels: Plane = np.asarray(open_picture(path.read_bytes(), MAX_PIXELS).pixels)
     return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
 
 
