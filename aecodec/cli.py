@@ -93,6 +93,9 @@ def compress(
         int,
         typer.Option(min=0, max=9, help="Time to spend on a smaller file: 0 none, 9 a thousand steps of a search."),
     ] = 0,
+    thumbnail: Annotated[
+        bool, typer.Option("--thumbnail", help="Store a small copy too, for a fast --scale 1/8: 4 kB a megapixel.")
+    ] = False,
     strip: Annotated[
         bool, typer.Option("--strip", help="Leave out EXIF and XMP, where cameras and places are named.")
     ] = False,
@@ -144,10 +147,11 @@ def compress(
                     roi=offsets,
                     effort=effort,
                     progress=advance,
+                    thumbnail=thumbnail,
                 )
             else:
                 chosen = container.DEFAULT_QUALITY if quality is None else quality
-                coded = codec.compress(picture, chosen, offsets, effort, advance)
+                coded = codec.compress(picture, chosen, offsets, effort, advance, thumbnail)
         except errors.TargetMissed as error:
             if strict:
                 raise

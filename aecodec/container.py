@@ -28,7 +28,7 @@ TILE_SIZES = range(64, 512 + 1, 64)  # larger ones would let 57 bytes ask for a 
 Data = bytes | bytearray | memoryview
 
 MODES = ("L", "LA", "RGB", "RGBA")
-METADATA = {"icc": b"iCCP", "exif": b"eXIf", "xmp": b"xMPx"}
+METADATA = {"icc": b"iCCP", "exif": b"eXIf", "xmp": b"xMPx", "thumbnail": b"tHMB"}
 _KNOWN = {*METADATA.values(), b"aLPH"}
 
 _HEAD = struct.Struct("<8sHHHBBI")  # model, width, height, tile size, mode, quality, flags

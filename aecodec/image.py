@@ -35,7 +35,7 @@ class Picture:
 
     pixels: Pixels  # [H, W, 1 or 3]
     alpha: Plane | None = None  # [H, W]
-    metadata: Mapping[str, bytes] = field(default_factory=dict)  # icc, exif (TIFF structure), xmp
+    metadata: Mapping[str, bytes] = field(default_factory=dict)  # icc, exif (TIFF structure), xmp, thumbnail
     notes: tuple[str, ...] = ()  # conversions that lose something, for the user to read
 
     @property
@@ -114,7 +114,8 @@ def to_any(picture: Picture, kind: Kind) -> "Image.Image | Plane":
 def info_of(metadata: Mapping[str, bytes]) -> dict[str, Any]:
     """What Pillow calls the same."""
     names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
-    return {names[key]: _EXIF_PREFIX + value if key == "exif" else value for key, value in metadata.items()}
+    known = {names[key]: value for key, value in metadata.items() if key in names}
+    return {name: _EXIF_PREFIX + value if name == "exif" else value for name, value in known.items()}
 
 
 def encode_alpha(alpha: Plane) -> bytes:

@@ -33,9 +33,10 @@ INCHES, CENTIMETRES = 2, 3  # EXIF's units of resolution
 def register(device: "Device" = "cpu") -> None:
     """Make .aec a format of Pillow's: `Image.open`, `Image.save`, its suffix and its MIME type, image/x-aec.
 
-    ``save`` takes ``quality`` and ``effort`` as `Codec.compress` does, and as Pillow's other formats ``icc_profile``
-    (the image's own unless told), ``exif``, ``xmp`` and ``dpi``. ``draft`` and ``thumbnail`` decode at 1/2, 1/4 or 1/8.
-    `OSError` is raised for damaged files, of which ``ImageFile.LOAD_TRUNCATED_IMAGES`` loads what there is.
+    ``save`` takes ``quality``, ``effort`` and ``thumbnail`` as `Codec.compress` does, and as Pillow's other formats
+    ``icc_profile`` (the image's own unless told), ``exif``, ``xmp`` and ``dpi``. `Image.draft` and `Image.thumbnail`
+    decode at 1/2, 1/4 or 1/8. `OSError` is raised for damaged files, of which ``ImageFile.LOAD_TRUNCATED_IMAGES`` loads
+    what there is.
 
     ``device``: what computes, as for `Codec`. A GPU has to be asked for, since pictures are often opened in processes
     that must not touch one, such as the workers of a data loader.
@@ -145,7 +146,12 @@ def _save(image: Image.Image, file: IO[bytes], _: str | bytes) -> None:
     picture = Picture(found.pixels, found.alpha, {key: value for key, value in metadata.items() if value})
     quality = options.get("quality", container.DEFAULT_QUALITY)
     try:
-        file.write(_codec(AecImageFile.device).compress(picture, quality, effort=options.get("effort", 0)))
+        codec, effort, thumbnail = (
+            _codec(AecImageFile.device),
+            options.get("effort", 0),
+            options.get("thumbnail", False),
+        )
+        file.write(codec.compress(picture, quality, effort=effort, thumbnail=thumbnail))
     except AecError as error:  # metadata that is too long
         raise _as_pillow(error) from error
 

@@ -245,7 +245,7 @@ def everyday(data: Data = None) -> None:
         bar.advance(task)
     print(f"{everyday_module.LARGE[0]}x{everyday_module.LARGE[1]} pixels on {speed_module.machine()}")
     for name, value in seconds.items():
-        print(f"{name:20} {1000 * value:9.2f} ms  1/{seconds['whole'] / value:.1f} of the whole")
+        print(f"{name:27} {1000 * value:9.2f} ms  1/{seconds['whole'] / value:.1f} of the whole")
     count, jobs = everyday_module.COLUMNS * everyday_module.ROWS, everyday_module.JOBS
     for command in ("compress", "decompress"):
         small, few = both[f"{command} small"], both[f"{command} large"]

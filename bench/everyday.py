@@ -45,6 +45,8 @@ def access(picture: Image.Image) -> dict[str, float]:
     tasks: dict[str, Callable[[], object]] = {"whole": partial(codec.decompress, data, "numpy")}
     tasks["region of 256x256"] = partial(codec.decompress, data, "numpy", region=REGION)
     tasks |= {f"scale 1/{n}": partial(codec.decompress, data, "numpy", scale=1 / n) for n in (2, 4, 8)}
+    thumbnailed = codec.compress(picture.crop((0, 0, *LARGE)), thumbnail=True)
+    tasks["scale 1/8, with a thumbnail"] = partial(codec.decompress, thumbnailed, "numpy", scale=1 / 8)
     aecodec.register_pillow()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.aec"

@@ -50,6 +50,7 @@ def pictures() -> dict[str, tuple[Image.Image, dict[str, Any]]]:
         "two_qualities": (photo[100:120, 150:290], {"quality": 10, "roi": region}),
         "unrounded_search": (photo[100:148, 200:248], {"quality": 70, "effort": 2}),
         "annealed_search": (photo[100:148, 200:248], {"quality": 20, "effort": 4}),
+        "thumbnail": (photo[20:100, 180:280], {"quality": 30, "thumbnail": True}),
     }
     found = {name: (Image.fromarray(pixels), options) for name, (pixels, options) in images.items()}
     return found | {"metadata": (with_metadata, {"quality": 0})}

@@ -204,6 +204,15 @@ def test_opening_imports_no_torch(tmp_path: Path, saved: bytes) -> None:
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
 
 
+def test_thumbnail_of_the_file(photo: Plane, codec: Codec) -> None:
+    """Loading small reads it; opening shows nothing of it."""
+    data = save(Image.fromarray(photo), thumbnail=True)
+    with reopened(data) as image:
+        assert not image.info
+        image.draft(None, (64, 64))
+        assert image.tobytes() == codec.decompress(container.read(data).metadata["thumbnail"]).tobytes()
+
+
 def test_other_libraries_read_through_pillow(tmp_path: Path, saved: bytes, codec: Codec) -> None:
     imageio = pytest.importorskip("imageio.v3")
     skimage = pytest.importorskip("skimage.io")

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aecodec import BadChecksum, Codec, LimitExceeded, SymbolMismatch, Truncated, coding, container
+from aecodec import BadChecksum, Codec, Corrupt, LimitExceeded, SymbolMismatch, Truncated, coding, container
 from aecodec.container import Container
 from aecodec.image import Plane, from_any
 
@@ -271,3 +272,68 @@ def test_tensors_stay_where_they_are(codec: Codec, large: Plane, channels: int) 
     decoded = codec.decompress(data, "torch")
     assert decoded.device == tensor.device
     assert decoded.shape == tensor.shape
+
+
+def with_thumbnail(file: bytes, thumbnail: bytes) -> bytes:
+    parsed = container.read(file)
+    return container.write(Container(parsed.header, parsed.tiles, {"thumbnail": thumbnail}, parsed.alpha))
+
+
+@pytest.fixture(scope="module")
+def thumbnailed(codec: Codec, large: Plane) -> bytes:
+    return codec.compress(large, 60, thumbnail=True)
+
+
+def test_thumbnail_is_what_is_shown_at_an_eighth(codec: Codec, large: Plane, file: bytes, thumbnailed: bytes) -> None:
+    parsed = container.read(thumbnailed)
+    assert len(thumbnailed) == len(file) + len(parsed.metadata["thumbnail"]) + 12
+    tiles = [container.Tile(tile.quality, tile.symbol_crc ^ 1, tile.words) for tile in parsed.tiles]
+    changed = container.write(Container(parsed.header, tiles, parsed.metadata, parsed.alpha))
+    small = codec.decompress(changed, "numpy", scale=1 / 8)  # no other symbol is looked at
+    expected = averaged(large, 8)
+    assert small.shape == expected.shape
+    assert psnr(small[..., :3], expected[..., :3]) > 30
+    np.testing.assert_array_equal(small[..., 3], codec.decompress(file, "numpy", scale=1 / 8)[..., 3])
+    part = codec.decompress(changed, "numpy", region=(504, 96, 101, 99), scale=1 / 8)
+    np.testing.assert_allclose(part.astype(int), small[12:25, 63:76], atol=1)
+    for scale in (1, 1 / 2, 1 / 4):
+        whole, plain = (codec.decompress(data, "numpy", scale=scale) for data in (thumbnailed, file))
+        np.testing.assert_array_equal(whole, plain)
+    assert "thumbnail" not in codec.decompress(thumbnailed, scale=1 / 8).info
+    assert codec.verify(thumbnailed) == parsed.header
+
+
+def test_thumbnails_of_some_of_many(codec: Codec, photo: Plane) -> None:
+    files = [codec.compress(photo[i : i + 100, :90, :1], 20 + i, thumbnail=i != 2) for i in range(4)]
+    for small, data in zip(codec.decompress_many(files, "numpy", 1 / 8), files, strict=True):
+        np.testing.assert_array_equal(small, codec.decompress(data, "numpy", scale=1 / 8))
+
+
+def test_size_with_a_thumbnail(codec: Codec, photo: Plane) -> None:
+    data = codec.compress_to(photo[:128, :128], size=3000, thumbnail=True)
+    assert len(data) <= 3000
+    assert container.read(data).metadata["thumbnail"]
+
+
+@pytest.mark.parametrize("kind", ["words", "size", "mode", "symbols", "model", "cut"])
+def test_wrong_thumbnails(codec: Codec, photo: Plane, kind: str) -> None:
+    file, good = codec.compress(photo[:80, :100], 30), codec.compress(averaged(photo[:80, :100], 8), 60)
+    if kind == "words":
+        bad = b"no file"
+    elif kind == "size":
+        bad = codec.compress(photo[:11, :13], 60)
+    elif kind == "mode":
+        bad = codec.compress(photo[:10, :13, 0], 60)
+    elif kind == "cut":
+        bad = good[:-1]
+    else:
+        parsed = container.read(good)
+        (tile,) = parsed.tiles
+        header = replace(parsed.header, model=bytes(8)) if kind == "model" else parsed.header
+        bad = container.write(Container(header, [replace(tile, symbol_crc=tile.symbol_crc ^ 1)]))
+    assert codec.verify(with_thumbnail(file, good))
+    data = with_thumbnail(file, bad)
+    for look in (codec.verify, lambda data: codec.decompress(data, scale=1 / 8)):
+        with pytest.raises(Corrupt):
+            look(data)
+    assert codec.decompress(data).size == (100, 80)  # which needs none
