@@ -1,5 +1,6 @@
 """The codec: pictures to bytes and back."""
 
+import contextlib
 import math
 import operator
 import warnings
@@ -18,9 +19,9 @@ from torch import Tensor
 
 from . import coding, container, control, image, model, registry, salvage, search
 from .coding import Part
-from .container import DEFAULT_QUALITY, Container, Data, Header
+from .container import DEFAULT_QUALITY, THUMBNAIL, Container, Data, Header
 from .control import Offsets
-from .errors import AecError, Corrupt, DamageWarning, TargetMissed
+from .errors import Corrupt, DamageWarning, TargetMissed
 from .image import Picture, Plane
 from .prior import ACTIVATION_BITS
 from .tiles import LATENT, Box, grid, latent_size
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_TOGETHER = 16  # pictures that pass the networks at once, whatever their size
-THUMBNAIL = 8  # pixels of the picture a side for one of its thumbnail
 THUMBNAIL_QUALITY = 60  # about 33 dB, for 4 kB per megapixel of the picture
 IN_FLIGHT = 3  # images of `compress_many` between analysis and output
 
@@ -108,7 +108,7 @@ class Codec:
             TypeError, ValueError: for what is no picture, a quality or effort out of range, or a roi of another size.
             LimitExceeded: for a side above 65535 or more than ``max_pixels`` pixels.
         """
-        prepared, quality, effort = self._prepare(picture, thumbnail), _checked(quality), _checked_effort(effort)
+        quality, effort, prepared = _checked(quality), _checked_effort(effort), self._prepare(picture, thumbnail)
         if roi is None:
             return self._encode(prepared, [quality], coding.TILE, effort, progress)
         qualities = control.by_tile(roi, prepared.pixels.shape, quality)
@@ -283,9 +283,10 @@ class Codec:
         if not thumbnail:
             return prepared
         pixels = coding.tensor(prepared.pixels, torch.device("cpu")).numpy()
-        small = Picture(np.dstack([image.reduced(plane, THUMBNAIL) for plane in np.moveaxis(pixels, 2, 0)]))
-        coded = self._encode(small, [THUMBNAIL_QUALITY], coding.TILE, 0, None)
-        return replace(prepared, metadata={**prepared.metadata, "thumbnail": coded})
+        small = np.dstack([image.reduced(plane, THUMBNAIL) for plane in np.moveaxis(pixels, 2, 0)])
+        found = sorted(coding.symbols(self.model, [small], [THUMBNAIL_QUALITY]), key=lambda tile: tile.place)
+        tiles = [coding.code(self.model, tile.parts, THUMBNAIL_QUALITY) for tile in found]
+        return replace(prepared, metadata={**prepared.metadata, "thumbnail": container.pack_thumbnail(tiles)})
 
     def _encode(
         self, picture: Picture, qualities: list[int], tile_size: int, effort: int, progress: Progress | None
@@ -401,7 +402,8 @@ class Codec:
 
         def key(parsed: Container) -> Any:
             h, qualities = parsed.header, [tile.quality for tile in parsed.tiles]
-            return h.model, h.width, h.height, h.tile_size, h.mode.removesuffix("A"), qualities
+            small = shrink == THUMBNAIL and "thumbnail" in parsed.metadata
+            return h.model, h.width, h.height, h.tile_size, h.mode.removesuffix("A"), qualities, small
 
         def size(parsed: Container) -> int:
             return self._together(parsed.header.height, parsed.header.width)
@@ -431,26 +433,30 @@ class Codec:
     def verify(self, data: Data) -> Header:
         """Check a whole file, decoding every symbol but no pixels. Raises `AecError`; returns the header."""
         parsed = container.read(data, self.max_pixels)
-        for file in (parsed, _thumbnail(parsed)):
-            if file:
-                coding.decode(self._model_of(file.header), file.header, [file.tiles])
+        files = [parsed]
+        if "thumbnail" in parsed.metadata:
+            files.append(container.thumbnail(parsed.header, parsed.metadata["thumbnail"]))
+        for file in files:
+            coding.decode(self._model_of(file.header), file.header, [file.tiles])
         if parsed.alpha is not None:
             image.decode_alpha(parsed.alpha, parsed.header.height, parsed.header.width)
         return parsed.header
 
     def _pixels(self, files: Sequence[Container], region: Rectangle | None, shrink: int) -> Tensor:
-        """Bytes ``[B, H, W, C]`` of files that share header and qualities."""
+        """Bytes ``[B, H, W, C]`` of files that share header and qualities, and whether they have thumbnails."""
         h, qualities = files[0].header, [tile.quality for tile in files[0].tiles]
         m, box = self._model_of(h), _box(region, h)
-        small = [_thumbnail(parsed) for parsed in files] if shrink == THUMBNAIL else []
-        if small and all(small):
-            part = box.covering(THUMBNAIL)
-            rectangle = part.left, part.top, part.width, part.height
-            return torch.cat([self._pixels([thumbnail], rectangle, 1) for thumbnail in small if thumbnail])
+        if shrink == THUMBNAIL and "thumbnail" in files[0].metadata:
+            return torch.cat([self._thumbnail(h, parsed.metadata["thumbnail"], box) for parsed in files])
         halo = coding.halo(m, shrink)
         area = box.covering(LATENT).grown(halo, latent_size(h.height), latent_size(h.width))
         latents = coding.decode(m, h, [parsed.tiles for parsed in files], area)
         return coding.synthesise(m, latents, area, h, qualities, box, shrink)
+
+    def _thumbnail(self, header: Header, payload: bytes, box: Box) -> Tensor:
+        """Bytes ``[1, H, W, C]`` of what a box of the picture covers of its thumbnail. Raises `Corrupt`."""
+        part = box.covering(THUMBNAIL)
+        return self._pixels([container.thumbnail(header, payload)], (part.left, part.top, part.width, part.height), 1)
 
     def _remains(
         self, data: Data, region: Rectangle | None, shrink: int
@@ -463,6 +469,9 @@ class Codec:
         area = Box(0, 0, *latents.shape[:2])
         qualities = [tile.quality if tile else h.quality for tile in found.tiles]
         pixels = coding.synthesise(m, latents[None], area, h, qualities, box, shrink)[0]
+        if shrink == THUMBNAIL and "thumbnail" in found.metadata:
+            with contextlib.suppress(Corrupt):  # then there is the estimate
+                pixels, damage = self._thumbnail(h, found.metadata["thumbnail"], box)[0], ""
         alpha = None
         if h.has_alpha:
             try:
@@ -518,22 +527,6 @@ def _box(region: Rectangle | None, header: Header) -> Box:
     if min(x, y) < 0 or min(width, height) < 1 or x + width > header.width or y + height > header.height:
         raise ValueError(f"region {x},{y},{width},{height}: not within the {header.width}x{header.height} pixels")
     return Box(y, x, height, width)
-
-
-def _thumbnail(parsed: Container) -> Container | None:
-    """The one in the metadata. Raises `Corrupt` unless it is what a thumbnail of the picture must be."""
-    if "thumbnail" not in parsed.metadata:
-        return None
-    h = parsed.header
-    try:
-        found = container.read(parsed.metadata["thumbnail"])
-    except AecError as error:
-        raise Corrupt(f"thumbnail: {error}") from None
-    width, height = (-(-side // THUMBNAIL) for side in (h.width, h.height))
-    expected = replace(h, width=width, height=height, mode=h.mode.removesuffix("A"))
-    if replace(found.header, quality=h.quality, tile_size=h.tile_size) != expected:
-        raise Corrupt("the thumbnail is not one of this picture")
-    return found
 
 
 def _alpha(parsed: Container, region: Rectangle | None, shrink: int) -> Plane | None:

@@ -5,8 +5,8 @@ Nothing here knows what a tile's payload means, and nothing is allocated from a 
 
 import os
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 from zlib import crc32
 
@@ -23,6 +23,7 @@ MAX_SIDE = 65535
 MAX_PIXELS = 1 << 28  # default of the reader's limit
 MAX_METADATA = 1 << 24  # bytes of one ancillary chunk other than aLPH
 MAX_ANCILLARY = 64  # chunks before the tiles
+THUMBNAIL = 8  # pixels of the picture a side for one of its thumbnail
 TILE_SIZES = range(64, 512 + 1, 64)  # larger ones would let 57 bytes ask for a lot of memory
 
 Data = bytes | bytearray | memoryview
@@ -94,9 +95,34 @@ def write(container: Container) -> bytes:
             chunks.append(_chunk(kind, payload))
     if container.alpha is not None:
         chunks.append(_chunk(b"aLPH", container.alpha))
-    for tile in container.tiles:
-        chunks.append(_chunk(b"TILE", _TILE.pack(tile.quality, tile.symbol_crc) + tile.words))
+    chunks += [_chunk(b"TILE", _payload(tile)) for tile in container.tiles]
     return SIGNATURE + bytes((VERSION,)) + b"".join(chunks)
+
+
+def _payload(tile: Tile) -> bytes:
+    return _TILE.pack(tile.quality, tile.symbol_crc) + tile.words
+
+
+def pack_thumbnail(tiles: Sequence[Tile]) -> bytes:
+    """The payload of tHMB: the tiles of a picture that `thumbnail` describes, in raster order."""
+    return b"".join(_U32.pack(len(payload)) + payload for payload in map(_payload, tiles))
+
+
+def thumbnail(header: Header, payload: bytes) -> Container:
+    """What a thumbnail would be as a file of its own. Raises `Corrupt` unless the payload holds just its tiles."""
+    width, height = (-(-side // THUMBNAIL) for side in (header.width, header.height))
+    mode = header.mode.removesuffix("A")
+    small = replace(header, width=width, height=height, mode=mode, tile_size=TILE_SIZES[-1])
+    tiles, view = [], memoryview(payload)
+    for _ in range(small.tile_count):
+        end = _U32.size + int.from_bytes(view[: _U32.size], "little")
+        if end > len(view):
+            raise Corrupt("the thumbnail ends within a tile")
+        tiles.append(parse_tile(view[_U32.size : end]))
+        view = view[end:]
+    if view:
+        raise Corrupt(f"{len(view)} bytes behind the thumbnail")
+    return Container(small, tiles)
 
 
 def _chunk(kind: bytes, payload: bytes) -> bytes:
@@ -159,13 +185,13 @@ def read(data: Data, max_pixels: int = MAX_PIXELS) -> Container:
 
 
 def read_start(file: BinaryIO) -> tuple[Header, dict[str, bytes]]:
-    """Header and metadata of a file that is read no further than to its first tile.
+    """Header and metadata, except for a thumbnail, of a file that is read no further than to its first tile.
 
     Raises as `read_header`. What is wrong behind the header is for `read` to tell: metadata is given up to there.
     """
     header = read_header(file.read(FIRST_CHUNK), MAX_SIDE**2)
     found: dict[str, bytes] = {}
-    keys = {kind: key for key, kind in METADATA.items()}
+    keys = {kind: key for key, kind in METADATA.items() if key != "thumbnail"}
     for _ in range(MAX_ANCILLARY):
         head = file.read(_CHUNK.size)
         kind, length = _CHUNK.unpack(head) if len(head) == _CHUNK.size else (b"TILE", 0)

@@ -72,6 +72,7 @@ def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
         check_size(image.shape[2], image.shape[1], max_pixels)
         image = image.detach()
         if image.is_floating_point():
+            image = image.float()  # coarser types hold few numbers near 1
             if not ((image > -1e-3) & (image < 1 + 1e-3)).all():
                 raise ValueError("a tensor of floats beyond 0..1")
             image = (image.clamp(0, 1) * 255).round().byte()

@@ -121,10 +121,10 @@ class Search:
         return parts, latents[0].float().clone() * 0.5**ACTIVATION_BITS
 
     def _cost(self, tile: _Tile, parts: list[Part], latents: Tensor) -> float:
-        """Bits of the tile and λ times the squared error of the 8-bit pixels that it reaches."""
+        """Bits of the tile on disk and λ times the squared error of the 8-bit pixels that it reaches."""
         with torch.no_grad():
             error = self._error(tile, latents, as_bytes=True)
-        return sum(self.m.coder.bits(*part) for part in parts) + float(error)
+        return 8 * len(coding.code(self.m, parts, tile.quality).words) + float(error)
 
     def _error(self, tile: _Tile, latents: Tensor, as_bytes: bool) -> Tensor:
         """λ times the squared error, summed over the tile and what the synthesis blends of it into its neighbours."""
