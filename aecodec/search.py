@@ -22,13 +22,12 @@ from .model import Model
 from .prior import ACTIVATION_BITS, SCALE_MIN_LOG2
 from .tiles import LATENT, Box, grid
 
-# the rounds; each goes on from the best that those before it have found. Efforts 1 to 3 add one each of gradient steps:
-# their root mean squares over a channel, in units of the symbols
+# the rounds, one more for each effort; each goes on from the best that those before it have found, so that no effort
+# finds less than the one below. Gradient steps: their root mean squares over a channel, in units of the symbols
 UNROUNDED = ((0.03,), (0.04, 0.02), (0.02, 0.01))
-# the others add one more, of so many iterations: all of them at once gain more than several rounds
-ANNEALED = (15, 40, 100, 250, 500, 1000)
-STEP, MOMENTA = 0.01, (0.5, 0.99)  # of its Adam, in the same units
-HOTTEST, COLDEST = 0.4, 0.15  # temperature of the choice, from the first iteration to the last
+ANNEALED = (30, 50, 100, 200, 300, 400)  # iterations
+STEP, MOMENTA = 0.01, (0.5, 0.99)  # of their Adam, in the same units
+HOTTEST, COLDEST = 0.3, 0.15  # temperature of the choice, from the first iteration to the last
 MOST = len(UNROUNDED) + len(ANNEALED)
 
 Quantise = Callable[[Tensor], Tensor]
@@ -49,9 +48,8 @@ def symbols(
     """
     with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode is
         search = Search(m, pixels, qualities, tile_size)
-        rounds: list[Sequence[float] | int] = [*UNROUNDED[:effort]]
-        if effort > len(UNROUNDED):
-            rounds.append(ANNEALED[effort - len(UNROUNDED) - 1])
+        rounds: list[Sequence[float] | int] = [*UNROUNDED, *ANNEALED]
+        del rounds[effort:]
         total = sum(r if isinstance(r, int) else len(r) for r in rounds) * len(search.tiles)
         for step, _ in enumerate(chain.from_iterable(map(search.improve, rounds)), 1):
             if progress:
