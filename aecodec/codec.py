@@ -176,7 +176,8 @@ class Codec:
             return encode(found, effort)
 
         height, width, _ = prepared.pixels.shape
-        limit = math.floor(target if size is not None else target * height * width / 8)
+        # bits per pixel that were computed from a file's size mean that size, however the quotient was rounded
+        limit = math.floor(target if size is not None else target * height * width / 8 + 1e-6)
         goal = math.log2(limit) if limit > 0 else -1.0
         exceeds = above(lambda data: math.log2(len(data)), goal, control.OCTAVES)
         if exceeds == 0:

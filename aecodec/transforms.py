@@ -23,7 +23,7 @@ class Design:
     hyper: int = 128  # P: channels of the hyper-decoder
     hyper_latents: int = 64  # Nz: channels of z at 1/64
     context: int = 160  # W: width of a context step
-    analysis_blocks: int = 6
+    analysis_blocks: int = 10
     synthesis_blocks: int = 5
 
 

@@ -35,7 +35,7 @@ def test_other_ways_of_decoding(one_photo: Path, tmp_path: Path, monkeypatch: py
     (_, first), *rest = decoded
     exactness.keep(kept, files, [("another", first + (first < 255)), *rest])
     result = run("exactness", "--against", kept)
-    found = re.findall(r"latents differ in 1 files; pixels by at most 1 of 255, (\S+) samples", result.output)
+    found = re.findall(r"latents differ in 1 files; pixels by at most [12] of 255, (\S+) samples", result.output)
     assert len(found) == len(exactness.ways())
     assert all(float(share) > 300_000 for share in found)
 
