@@ -25,7 +25,7 @@ from .tiles import LATENT, Box, grid
 # the rounds, one more for each effort; each goes on from the best that those before it have found, so that no effort
 # finds less than the one below. Gradient steps: their root mean squares over a channel, in units of the symbols
 UNROUNDED = ((0.03,), (0.04, 0.02), (0.02, 0.01))
-ANNEALED = (30, 50, 100, 200, 300, 400)  # iterations
+ANNEALED = (30, 50, 100, 200, 300, 1500)  # iterations
 STEP, MOMENTA = 0.01, (0.5, 0.99)  # of their Adam, in the same units
 HOTTEST, COLDEST = 0.3, 0.15  # temperature of the choice, from the first iteration to the last
 MOST = len(UNROUNDED) + len(ANNEALED)
