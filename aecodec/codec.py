@@ -465,14 +465,15 @@ class Codec:
         """Pixels, alpha and metadata, and what of them is damaged."""
         found = salvage.parse(data, self.max_pixels)
         h, m = found.header, self._model_of(found.header)
-        box = _box(region, h)
-        latents, damage = salvage.decode(m, found)
-        area = Box(0, 0, *latents.shape[:2])
-        qualities = [tile.quality if tile else h.quality for tile in found.tiles]
-        pixels = coding.synthesise(m, latents[None], area, h, qualities, box, shrink)[0]
+        box, pixels, damage = _box(region, h), None, ""
         if shrink == THUMBNAIL and "thumbnail" in found.metadata:
             with contextlib.suppress(Corrupt):  # then there is the estimate
-                pixels, damage = self._thumbnail(h, found.metadata["thumbnail"], box)[0], ""
+                pixels = self._thumbnail(h, found.metadata["thumbnail"], box)[0]
+        if pixels is None:
+            latents, damage = salvage.decode(m, found)
+            area = Box(0, 0, *latents.shape[:2])
+            qualities = [tile.quality if tile else h.quality for tile in found.tiles]
+            pixels = coding.synthesise(m, latents[None], area, h, qualities, box, shrink)[0]
         alpha = None
         if h.has_alpha:
             try:
