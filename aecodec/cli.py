@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import signal
 import sys
 import time
@@ -57,6 +58,9 @@ Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Take the fil
 
 @app.callback(invoke_without_command=True)
 def main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    for name in ("stdout", "stderr"):  # what closes them does not want to hear of it
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))
     if version:
         import aecodec
 

@@ -216,7 +216,9 @@ class Codec:
         file may differ from that of `compress` by some bytes. Pictures are taken from the iterable as they are needed,
         not more than 20 ahead of the output.
         """
-        quality = _checked(quality)
+        return self._compress_many(pictures, _checked(quality))
+
+    def _compress_many(self, pictures: Iterable[Any], quality: int) -> Iterator[bytes]:
         pending: deque[Future[bytes]] = deque()
         groups = _grouped(
             map(self._taken, pictures), lambda p: p.pixels.shape, lambda p: self._together(*p.pixels.shape[:2])
@@ -398,9 +400,10 @@ class Codec:
         """`decompress` for each file in order. Neighbours of one size and quality pass the networks together, if they
         are small.
         """
-        shrink = _shrink(scale)
         _check_output(output)
+        return self._decompress_many(files, output, _shrink(scale))
 
+    def _decompress_many(self, files: Iterable[Data], output: Output, shrink: int) -> Iterator[Decoded]:
         def key(parsed: Container) -> Any:
             h, qualities = parsed.header, [tile.quality for tile in parsed.tiles]
             small = shrink == THUMBNAIL and "thumbnail" in parsed.metadata

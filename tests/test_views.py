@@ -346,3 +346,10 @@ def test_tiles_of_a_damaged_thumbnail_are_none_of_the_picture(codec: Codec, thum
     np.testing.assert_array_equal(np.asarray(picture), codec.decompress(thumbnailed, "numpy"))
     damage = codec.salvage(thumbnailed[: begins + 200])[1]
     assert damage.startswith("4 of 4 tiles are damaged: 0, 1, 2, 3")
+
+
+def test_many_refuse_wrong_arguments_at_once(codec: Codec) -> None:
+    with pytest.raises(ValueError, match="scale 3"):
+        codec.decompress_many([], scale=3)
+    with pytest.raises(ValueError, match="quality 101"):
+        codec.compress_many([], 101)
