@@ -60,7 +60,7 @@ Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Take the fil
 def main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     for name in ("stdout", "stderr"):  # what closes them does not want to hear of it
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as the process lives
     if version:
         import aecodec
 
