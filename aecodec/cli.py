@@ -1,5 +1,6 @@
 """The command line. It parses, calls and prints; what it calls is in `files`, `codec` and `training`."""
 
+import hashlib
 import io
 import json
 import os
@@ -58,9 +59,16 @@ Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Take the fil
 
 @app.callback(invoke_without_command=True)
 def main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    for name in ("stdout", "stderr"):  # what closes them does not want to hear of it
+    for name, mode in (
+        ("stdin", "r"),
+        ("stdout", "w"),
+        ("stderr", "w"),
+    ):  # whoever closes them has nothing to say or hear
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as the process lives
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as the process lives
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")  # no name of a file ends a batch
     if version:
         import aecodec
 
@@ -104,7 +112,10 @@ def compress(
         bool, typer.Option("--strip", help="Leave out EXIF and XMP, where cameras and places are named.")
     ] = False,
     delete_source: Annotated[
-        bool, typer.Option("--delete-source", help="Remove each image once its file is on the disk and decodes.")
+        bool,
+        typer.Option(
+            "--delete-source", help="Remove each image of one frame once its file is on the disk and decodes."
+        ),
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing where a target cannot be met, in place of the nearest file.")
@@ -124,8 +135,11 @@ def compress(
 
     targeted = (target_bytes, target_bpp, target_psnr) != (None, None, None)
     goals = (quality, target_bytes, target_bpp, target_psnr)
-    if len(goals) - goals.count(None) > 1 or (strict and not targeted):
+    if len(goals) - goals.count(None) > 1:
         print("aecodec: give one of --quality, --target-bytes, --target-bpp, --target-psnr", file=sys.stderr)
+        raise typer.Exit(2)
+    if strict and not targeted:
+        print("aecodec: --strict goes with --target-bytes, --target-bpp or --target-psnr", file=sys.stderr)
         raise typer.Exit(2)
     planned = _plan(images, out, recursive, files.IMAGE_SUFFIXES, ".aec")
     codec = _codec(device, weights, max_pixels)
@@ -133,7 +147,7 @@ def compress(
 
     def work(job: "Job", advance: "Progress") -> "Done":
         data = files.read(job.source)
-        before = len(data)
+        before, digest = len(data), hashlib.sha256(data).digest()
         picture = files.open_picture(data, max_pixels)
         if strip:
             picture = picture.stripped()
@@ -163,8 +177,8 @@ def compress(
         files.write(job.target, coded)
         bpp = len(coded) * 8 / (width * height)
         text = f"{size(before)} -> {size(len(coded))}  {bpp:.3f} bpp{_in_brackets(picture.notes)}"
-        if delete_source and not missed:
-            files.delete_source(job, coded, codec.verify)
+        if delete_source and not missed and picture.frames == 1:  # nothing goes that was not kept
+            files.delete_source(job, digest, coded, codec.verify)
             text += "  source deleted"
         return Done(before, len(coded), width, height, text, picture.notes, missed)
 
@@ -252,12 +266,12 @@ def info(
         }
         return json.dumps(found) if as_json else "\n".join(f"{key:15} {value}" for key, value in found.items())
 
-    from .batch import exit_code, explain
+    from .batch import exit_code, explain, printable
 
     try:
         print(work())
     except (OSError, ValueError) as error:
-        print(explain(path, error), file=sys.stderr)
+        print(printable(explain(path, error)), file=sys.stderr)
         raise typer.Exit(exit_code(error)) from None
 
 
@@ -376,7 +390,9 @@ def _usage(call: Callable[..., T], *args: Any) -> T:
     try:
         return call(*args)
     except (ValueError, OSError, ArithmeticError) as error:
-        print(f"aecodec: {error}", file=sys.stderr)
+        from .batch import printable
+
+        print(f"aecodec: {printable(str(error))}", file=sys.stderr)
         raise typer.Exit(2 if isinstance(error, ValueError | FileNotFoundError) else 1) from None
 
 
@@ -401,9 +417,6 @@ def _run(
         number = getattr(signal, name, None)
         if number and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
-    for output in (sys.stdout, sys.stderr):
-        if isinstance(output, io.TextIOWrapper):
-            output.reconfigure(errors="backslashreplace")  # no name of a file ends a batch
     results: list[batch.Result] = []
     start = time.perf_counter()
     with (

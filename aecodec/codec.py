@@ -106,7 +106,7 @@ class Codec:
 
         Raises:
             TypeError, ValueError: for what is no picture, a quality or effort out of range, or a roi of another size.
-            LimitExceeded: for a side above 65535 or more than ``max_pixels`` pixels.
+            LimitExceeded: for a side above 65535, more than ``max_pixels`` pixels, or 16 MiB of metadata of a kind.
         """
         quality, effort, prepared = _checked(quality), _checked_effort(effort), self._prepare(picture, thumbnail)
         if roi is None:
@@ -283,6 +283,7 @@ class Codec:
 
     def _prepare(self, picture: Any, thumbnail: bool = False) -> Picture:
         prepared = picture if isinstance(picture, Picture) else image.from_any(picture, self.max_pixels)
+        container.check_metadata(prepared.metadata)
         if not thumbnail:
             return prepared
         pixels = coding.tensor(prepared.pixels, torch.device("cpu")).numpy()
@@ -404,22 +405,27 @@ class Codec:
         return self._decompress_many(files, output, _shrink(scale))
 
     def _decompress_many(self, files: Iterable[Data], output: Output, shrink: int) -> Iterator[Decoded]:
-        def key(parsed: Container) -> Any:
+        def opened(data: Data) -> tuple[Container, Plane | None]:
+            parsed = container.read(data, self.max_pixels)
+            return parsed, _alpha(parsed, None, shrink)  # before any network: it is cheap to refuse
+
+        def key(item: tuple[Container, Plane | None]) -> Any:
+            parsed = item[0]
             h, qualities = parsed.header, [tile.quality for tile in parsed.tiles]
             small = shrink == THUMBNAIL and "thumbnail" in parsed.metadata
             return h.model, h.width, h.height, h.tile_size, h.mode.removesuffix("A"), qualities, small
 
-        def size(parsed: Container) -> int:
-            return self._together(parsed.header.height, parsed.header.width)
+        def size(item: tuple[Container, Plane | None]) -> int:
+            return self._together(item[0].header.height, item[0].header.width)
 
-        for group in _grouped((container.read(data, self.max_pixels) for data in files), key, size):
+        for group in _grouped(map(opened, files), key, size):
             planes: Iterable[Tensor]
             try:
-                planes = self._pixels(group, None, shrink)
+                planes = self._pixels([parsed for parsed, _ in group], None, shrink)
             except Corrupt:  # in one of them; those before it are still due
-                planes = (self._pixels([parsed], None, shrink)[0] for parsed in group)
-            for parsed, pixels in zip(group, planes, strict=True):
-                yield _finish(pixels, _alpha(parsed, None, shrink), parsed.metadata, output)
+                planes = (self._pixels([parsed], None, shrink)[0] for parsed, _ in group)
+            for (parsed, alpha), pixels in zip(group, planes, strict=True):
+                yield _finish(pixels, alpha, parsed.metadata, output)
 
     def salvage(self, data: Data, *, region: Rectangle | None = None, scale: float = 1) -> tuple["Image.Image", str]:
         """`decompress` with ``errors="conceal"``, but what is missing is given in words, empty if it is nothing."""
@@ -438,12 +444,12 @@ class Codec:
         """Check a whole file, decoding every symbol but no pixels. Raises `AecError`; returns the header."""
         parsed = container.read(data, self.max_pixels)
         files = [parsed]
+        if parsed.alpha is not None:  # first: it is cheap to refuse
+            image.decode_alpha(parsed.alpha, parsed.header.height, parsed.header.width)
         if "thumbnail" in parsed.metadata:
             files.append(container.thumbnail(parsed.header, parsed.metadata["thumbnail"]))
         for file in files:
             coding.decode(self._model_of(file.header), file.header, [file.tiles])
-        if parsed.alpha is not None:
-            image.decode_alpha(parsed.alpha, parsed.header.height, parsed.header.width)
         return parsed.header
 
     def _pixels(self, files: Sequence[Container], region: Rectangle | None, shrink: int) -> Tensor:

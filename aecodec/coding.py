@@ -63,7 +63,8 @@ def analyse(
             # the last row and column are repeated up to a whole number of latents
             x = x.index_select(dim, torch.arange(size, device=m.device).clamp(max=x.shape[dim] - 1))
         factors = factors_of(m.analysis_rate, quality[outer.rows, outer.columns])
-        latents = m.analysis((x.float() / 255).expand(-1, -1, -1, 3), factors)
+        with m.in_float32():
+            latents = m.analysis((x.float() / 255).expand(-1, -1, -1, 3), factors)
         inner = core.within(outer)
         y[:, core.rows, core.columns] = latents[:, inner.rows, inner.columns]
     return y
@@ -89,7 +90,8 @@ def quantise(m: Model, y: Tensor, qualities: Sequence[int], tile_size: int = TIL
 def hyper_latents(m: Model, y: Tensor, quality: int) -> Tensor:
     """Z ``[B, ceil(h/4), ceil(w/4), Nz]`` of tiles ``[B, h, w, N]``, not yet rounded, in units of their symbols."""
     padded = F.pad(y, (0, 0, 0, -y.shape[2] % 4, 0, -y.shape[1] % 4))
-    return m.hyper_analysis(padded) * m.hyper_gain[quality]  # type: ignore[no-any-return]
+    with m.in_float32():
+        return m.hyper_analysis(padded) * m.hyper_gain[quality]  # type: ignore[no-any-return]
 
 
 @torch.inference_mode()
@@ -119,7 +121,7 @@ def quantise_batch(
 
 def code(m: Model, parts: Sequence[Part], quality: int) -> Tile:
     """Entropy-code one tile."""
-    return Tile(quality, crc32(b"".join(_bytes(part) for part, _ in parts)), m.coder.encode(parts))
+    return Tile(quality, crc32(b"".join(covered(part) for part, _ in parts)), m.coder.encode(parts))
 
 
 @torch.inference_mode()
@@ -152,7 +154,7 @@ def decode_batch(m: Model, tiles: Sequence[Tile], box: Box) -> Tensor:
         if np.abs(part).max() > SYMBOL_LIMIT:
             raise Corrupt(f"a symbol beyond ±{SYMBOL_LIMIT}")
         for i, row in enumerate(part):
-            checks[i] = crc32(_bytes(row), checks[i])
+            checks[i] = crc32(covered(row), checks[i])
         return part
 
     latents = latents_of(m, box, len(tiles), tiles[0].quality, next_part)
@@ -208,7 +210,8 @@ def synthesise(
     for core, outer in windows(region.covering(LATENT), halo(m, shrink), height, width, window):
         inside = outer.within(area)
         y = latents[:, inside.rows, inside.columns] * 0.5**ACTIVATION_BITS
-        x = _transform(m, y, quality[outer.rows, outer.columns], shrink)
+        with m.in_float32():
+            x = _transform(m, y, quality[outer.rows, outer.columns], shrink)
         place = core.scaled(side).common(wanted)  # the region may begin and end within a latent
         assert place
         source, target = place.within(outer.scaled(side)), place.within(wanted)
@@ -234,7 +237,7 @@ def _transform(m: Model, y: Tensor, quality: Tensor, shrink: int) -> Tensor:
         x: Tensor = m.synthesis(y, factors_of(m.synthesis_rate, quality), shrink)
         return x
     assert m.readout is not None
-    x = torch.empty(*y.shape[:3], 2 * 2 * 3, device=m.device)
+    x = torch.empty(*y.shape[:3], 2 * 2 * 3, dtype=torch.float32, device=m.device)
     for q in set(quality.flatten().tolist()):
         there = quality == q
         x[:, there] = y[:, there] @ m.readout[q, :-1] + m.readout[q, -1]
@@ -270,7 +273,7 @@ def _batches(
             yield tiles[start : start + size]
 
 
-def _bytes(part: Symbols) -> bytes:
+def covered(part: Symbols) -> bytes:
     """What the CRC-32 of the symbols covers."""
     return part.astype("<i2").tobytes()
 

@@ -5,7 +5,7 @@ Nothing here knows what a tile's payload means, and nothing is allocated from a 
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 from zlib import crc32
@@ -85,12 +85,11 @@ def write(container: Container) -> bytes:
     """Serialise. Raises `LimitExceeded` for sides or metadata that the format cannot hold."""
     h = container.header
     check_size(h.width, h.height, MAX_SIDE**2)
+    check_metadata(container.metadata)
     head = _HEAD.pack(h.model, h.width, h.height, h.tile_size, MODES.index(h.mode), h.quality, 0)
     chunks = [_chunk(b"HEAD", head)]
     for key, kind in METADATA.items():
         payload = container.metadata.get(key, b"")
-        if len(payload) > MAX_METADATA:
-            raise LimitExceeded(f"{key} metadata of {len(payload)} bytes: at most {MAX_METADATA}")
         if payload:
             chunks.append(_chunk(kind, payload))
     if container.alpha is not None:
@@ -127,6 +126,13 @@ def thumbnail(header: Header, payload: bytes) -> Container:
 
 def _chunk(kind: bytes, payload: bytes) -> bytes:
     return _CHUNK.pack(kind, len(payload)) + payload + _U32.pack(crc32(payload, crc32(kind)))
+
+
+def check_metadata(metadata: Mapping[str, bytes]) -> None:
+    """Raise `LimitExceeded` for what the format cannot hold."""
+    for key, payload in metadata.items():
+        if len(payload) > MAX_METADATA:
+            raise LimitExceeded(f"{key} metadata of {len(payload)} bytes: at most {MAX_METADATA}")
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:

@@ -31,8 +31,11 @@ def examine() -> Iterator[Line]:
     yield "cpu", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {capability}", True
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     yield "gpu", ", ".join(gpus) or "none", True
-    for identity, path in registry.installed().items():
-        yield "model", f"{identity.hex()} ({path.stem})", True
+    try:
+        for identity, path in registry.installed().items():
+            yield "model", f"{identity.hex()} ({path.stem})", True
+    except (OSError, ValueError) as error:
+        yield "model", str(error), False
     devices: list[Device] = ["cpu", "cuda"] if gpus else ["cpu"]
     for device in devices:
         try:

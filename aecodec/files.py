@@ -1,6 +1,8 @@
 """Files in, files out: which goes where, written whole or not at all."""
 
 import contextlib
+import errno
+import hashlib
 import io
 import os
 import stat
@@ -71,7 +73,8 @@ def expand(sources: Sequence[Path], recursive: bool, suffixes: set[str]) -> list
         if not source.is_dir():
             found.append((source, Path()))
         elif recursive:
-            found += [(path, path.parent.relative_to(source)) for path in _walk(source, suffixes)]
+            paths = _walk(source, suffixes)
+            found += [(path, Path() if path == source else path.parent.relative_to(source)) for path in paths]
         else:
             raise UsageError(f"{source}: a folder; add --recursive to take the files in it")
     if not found:
@@ -158,6 +161,8 @@ def write(path: Path, data: bytes) -> None:
     Devices and pipes are written to as they are.
     """
     if path == STANDARD:
+        if sys.__stdout__ is None:
+            raise OSError(errno.EBADF, "standard output is closed")
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
@@ -225,8 +230,10 @@ class Report:
                 self._file.close()
 
 
-def delete_source(job: Job, written: bytes, verify: Callable[[bytes], object]) -> None:
+def delete_source(job: Job, digest: bytes, written: bytes, verify: Callable[[bytes], object]) -> None:
     """Remove what a job was made from, once the disk holds what was ``written`` and ``verify`` accepts it.
+
+    ``digest``: the SHA-256 of what was read. A source that has changed since then stays.
 
     Raises what ``verify`` raises, and OSError.
     """
@@ -241,6 +248,8 @@ def delete_source(job: Job, written: bytes, verify: Callable[[bytes], object]) -
             os.fsync(folder)
         finally:
             os.close(folder)
+    if hashlib.sha256(job.source.read_bytes()).digest() != digest:
+        raise OSError(f"{job.source} has changed since it was read; it stays")
     job.source.unlink()
 
 
@@ -257,6 +266,8 @@ def open_picture(data: bytes, max_pixels: int) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is lost is said in the picture's notes
             with Image.open(io.BytesIO(data)) as opened:
+                if opened.format == "EPS":  # Pillow would run Ghostscript
+                    raise OSError("PostScript: a program, not an image")
                 return from_any(opened, max_pixels)
     except UnidentifiedImageError:
         raise OSError("not an image that Pillow can read") from None
@@ -290,17 +301,17 @@ def encode_picture(image: Image.Image, name: str) -> tuple[bytes, list[str]]:
         options["pnginfo"] = info = PngInfo()
         info.add_itxt("XML:com.adobe.xmp", metadata.pop("xmp").decode("utf-8", "replace"))
     image.info = {}  # Pillow would take metadata from there too
-    while True:
+    reason: Exception | None = None
+    for missing in dict.fromkeys([(), *((key,) for key in metadata), tuple(metadata)]):
+        kept = {key: value for key, value in metadata.items() if key not in missing}
         buffer = io.BytesIO()
         try:
-            if name == "TIFF" and "exif" in metadata:
+            if name == "TIFF" and "exif" in kept:
                 exif = Image.Exif()
-                exif.load(metadata["exif"])
-                metadata["exif"] = exif_without_storage(exif)
-            image.save(buffer, name, **options, **metadata)
-            return buffer.getvalue(), notes
+                exif.load(kept["exif"])
+                kept["exif"] = exif_without_storage(exif)
+            image.save(buffer, name, **options, **kept)
+            return buffer.getvalue(), notes + [f"{key} left out: {reason}" for key in missing]
         except Exception as error:  # broken or overlong metadata make Pillow raise almost anything
-            if not metadata:
-                raise OSError(f"{name} cannot be written: {error}") from None
-            key, _ = metadata.popitem()
-            notes.append(f"{key} left out: {error}")
+            reason = reason or error
+    raise OSError(f"{name} cannot be written: {reason}")

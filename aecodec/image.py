@@ -37,6 +37,7 @@ class Picture:
     alpha: Plane | None = None  # [H, W]
     metadata: Mapping[str, bytes] = field(default_factory=dict)  # icc, exif (TIFF structure), xmp, thumbnail
     notes: tuple[str, ...] = ()  # conversions that lose something, for the user to read
+    frames: int = 1  # that there were; the first is kept
 
     @property
     def mode(self) -> str:
@@ -156,17 +157,18 @@ def salvage_alpha(payload: bytes, height: int, width: int) -> Plane:
 def _from_pil(image: Image.Image) -> Picture:
     notes: list[str] = []
     raw_modes = [str(tile[3]) for tile in getattr(image, "tile", ()) if len(tile) > 3]
-    if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"first of {image.n_frames} frames")  # type: ignore[attr-defined]
+    frames: int = getattr(image, "n_frames", 1)
+    if frames > 1:
+        notes.append(f"first of {frames} frames")
     image.load()  # before the metadata: Pillow turns TIFFs as their orientation says when it loads them
     metadata = _metadata(image, notes)
     if image.mode.startswith("I"):
         image = _reduce(image, notes)
-    elif any(";16" in mode for mode in raw_modes):
+    elif any(";16" in mode and "BGR;16" not in mode for mode in raw_modes):  # BGR;16 has five or six bits a sample
         notes.append("16 bits per sample reduced to 8")
         if raw_modes[0].startswith("LA"):  # which Pillow reads as RGBA
             image = image.convert("LA")
-    elif image.mode == "CMYK":
+    if image.mode == "CMYK":
         image = _cmyk_to_rgb(image, metadata.pop("icc", None), notes)
     elif image.mode == "F":
         raise ValueError("floating-point pixels: convert them to 8 bits first")
@@ -181,7 +183,7 @@ def _from_pil(image: Image.Image) -> Picture:
         planes = planes[:, :, None]
     alpha = planes[:, :, -1] if transparent else None
     colours = planes[:, :, :-1] if transparent else planes
-    return Picture(_hide(colours, alpha), alpha, metadata, tuple(notes))
+    return Picture(_hide(colours, alpha), alpha, metadata, tuple(notes), frames)
 
 
 def _reduce(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -202,18 +204,21 @@ def _reduce(image: Image.Image, notes: list[str]) -> Image.Image:
 
 def _metadata(image: Image.Image, notes: list[str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
-    if icc := image.info.get("icc_profile"):
-        found["icc"] = bytes(icc)
+    # a PNG's comments may have the names of blocks: only what is bytes is one
+    if isinstance(icc := image.info.get("icc_profile"), bytes) and icc:
+        found["icc"] = icc
     try:
-        # what is no separate block in its file (TIFF, old PNG) is put together from the tags
-        exif = image.info.get("exif") or exif_without_storage(image.getexif())
+        exif = image.info.get("exif")
+        if not exif or not isinstance(exif, bytes | Image.Exif):
+            # what is no separate block in its file (TIFF, old PNG) is put together from the tags
+            exif = exif_without_storage(image.getexif())
     except Exception:  # broken blocks make Pillow raise almost anything
         exif = b""
         notes.append("unreadable EXIF left out")
     if exif:
         found["exif"] = exif_bytes(exif)
-    if xmp := image.info.get("xmp"):
-        found["xmp"] = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+    if isinstance(xmp := image.info.get("xmp"), str | bytes) and xmp:
+        found["xmp"] = xmp.encode() if isinstance(xmp, str) else xmp
     return found
 
 

@@ -67,6 +67,8 @@ def _check(tensors: Mapping[str, npt.NDArray[Any]], design: Design) -> None:
             raise ValueError(f"{name} is of the wrong shape")
     if tensors["prior.context0_enter.weight"].shape[1] != design.hyper + design.latents:  # not all of it is used
         raise ValueError("prior.context0_enter.weight is of the wrong shape")
+    if design.latents % 4:
+        raise ValueError("the latents do not fall into four groups")
     for name, value in tensors.items():
         if name.startswith(("coder.", "prior.")) and value.dtype.kind not in "iu":
             raise ValueError(f"{name} is not of integers")
@@ -81,7 +83,7 @@ def _check(tensors: Mapping[str, npt.NDArray[Any]], design: Design) -> None:
 
 def _between(knots: Tensor) -> Tensor:
     """``[n, ...]``, for qualities from 0 to 100 at equal distances, interpolated to ``[101, ...]``."""
-    x = torch.arange(QUALITIES) * ((len(knots) - 1) / (QUALITIES - 1))
+    x = torch.arange(QUALITIES, dtype=torch.float32) * ((len(knots) - 1) / (QUALITIES - 1))
     low = x.floor().clamp(max=len(knots) - 2).long()
     return torch.lerp(knots[low], knots[low + 1], (x - low).to(knots.device)[:, None, None])
 
@@ -92,6 +94,7 @@ class Model:
     Read-only once made, so that threads may share it.
     """
 
+    @torch.inference_mode(False)  # whatever the caller's mode is: models are shared, and a search needs gradients
     def __init__(self, tensors: Mapping[str, npt.NDArray[Any]], design: Design, device: torch.device):
         def part(prefix: str) -> dict[str, npt.NDArray[Any]]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
@@ -125,6 +128,10 @@ class Model:
         # one cell of latents, so that tensors of the prior that are missing or do not fit are found now
         z = self.prior.number(np.zeros((1, 1, 1, design.hyper_latents), np.int32))
         self.prior.decode(z, torch.zeros(1, dtype=torch.int64, device=device), 2, 2, lambda step, mean, index: mean * 0)
+
+    def in_float32(self) -> torch.autocast:
+        """A context that a caller's autocast does not reach into."""
+        return torch.autocast(self.device.type, enabled=False)
 
 
 def load(path: Path, device: torch.device) -> Model:

@@ -105,7 +105,7 @@ class AecImageFile(ImageFile.ImageFile):
         return super().load()
 
     def load_seek(self, pos: int) -> None:
-        """The pixels begin where they are."""
+        """Nothing to do, but there to be found: it keeps Pillow from mapping the file, whose bytes are no pixels."""
 
     def verify(self) -> None:
         """Check structure and checksums, without the symbols. Raises OSError; the file must be opened again."""

@@ -7,9 +7,9 @@ channel groups (after He et al. 2021 and Li et al. 2023), evaluated in fixed poi
 have gradients, `ExactPrior` with fixed-point ones.
 
 **Exactness.** Activations are integers in units of 2^-8, weights integers in units of 2^-12 and tables over quality
-integers in units of 2^-16, all held in float64. Every product and every partial sum is an integer below 2^53
-(`ExactPrior.bound` computes how far below), so that the order of summation, the BLAS, the number of threads and the
-device cannot change a bit.
+integers in units of 2^-16 (the scales' offsets: 2^-8), all held in float64. Every product and every partial sum is an
+integer below 2^53 (`ExactPrior.bound` computes how far below), so that the order of summation, the BLAS, the number of
+threads and the device cannot change a bit.
 """
 
 import hashlib

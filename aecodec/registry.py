@@ -18,10 +18,13 @@ def folder() -> Path:
 
 @cache
 def installed() -> dict[bytes, Path]:
-    """The weights files by the model id that they state."""
+    """The weights files by the model id that they state. Raises ValueError for a file that states none."""
     found = {}
     for path in sorted(folder().glob("*.safetensors")):
-        found[bytes.fromhex(metadata(path)["model_id"])] = path
+        try:
+            found[bytes.fromhex(metadata(path)["model_id"])] = path
+        except KeyError:
+            raise ValueError(f"{path}: not a weights file") from None
     return found
 
 
@@ -40,6 +43,6 @@ def metadata(path: Path) -> dict[str, str]:
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         try:
             found: dict[str, str] = json.loads(file.read(min(length, _HEADER_LIMIT)))["__metadata__"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ValueError(f"{path}: not a weights file") from None
     return found

@@ -6,6 +6,7 @@ as likely as any.
 """
 
 from dataclasses import dataclass, field
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -134,23 +135,25 @@ def decode(m: Model, found: Remains) -> tuple[Tensor, str]:
 
 def _decode_start(m: Model, tile: Tile, box: Box) -> tuple[Tensor, int]:
     """ŷ ``[1, h, w, N]`` of a tile whose end is missing, and how many of its parts were there."""
-    parts, sound = 0, True
+    parts, sound, check = 0, True, 0
     try:
         decoder = m.coder.decoder(tile.words)
     except Corrupt:
         sound = False
 
     def next_part(indices: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-        nonlocal parts, sound
+        nonlocal parts, sound, check
         if sound:
             symbols = decoder.decode(indices[0])[None]
             sound = not decoder.starved and int(np.abs(symbols).max()) <= SYMBOL_LIMIT
         if not sound:
             return np.zeros(indices.shape, np.int32)
-        parts += 1
+        parts, check = parts + 1, crc32(coding.covered(symbols), check)
         return symbols
 
-    return coding.latents_of(m, box, 1, tile.quality, next_part), parts
+    latents = coding.latents_of(m, box, 1, tile.quality, next_part)
+    # what has all its symbols was not cut: if they are not the right ones, it was changed
+    return latents, 0 if parts == PARTS and check != tile.symbol_crc else parts
 
 
 def fill(plane: Tensor, known: Tensor) -> Tensor:

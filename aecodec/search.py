@@ -46,7 +46,7 @@ def symbols(
 
     The same each time on the same machine. ``progress`` is called with the share that is done, after each step.
     """
-    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode is
+    with torch.inference_mode(False), torch.enable_grad(), m.in_float32():  # whatever the caller's modes are
         search = Search(m, pixels, qualities, tile_size)
         rounds: list[Sequence[float] | int] = [*UNROUNDED, *ANNEALED]
         del rounds[effort:]
@@ -138,7 +138,8 @@ class Search:
             x = x.mean(2, keepdim=True)
         if as_bytes:
             x = x.clamp(0, 255).round()
-        weight = rate.lagrangian(self.qualities[outer.rows, outer.columns] / 100)  # the neighbours have their own λ
+        # the neighbours have their own λ
+        weight = rate.lagrangian(self.qualities[outer.rows, outer.columns].float() / 100)
         weight = weight.repeat_interleave(LATENT, 0).repeat_interleave(LATENT, 1)
         weight = weight[: original.shape[0], : original.shape[1], None]
         error: Tensor = (weight * (x - original).square()).sum() / original.shape[2]
@@ -186,6 +187,6 @@ def _choose(x: Tensor, temperature: float, random: torch.Generator) -> Tensor:
     low = x.detach().floor()
     part = (x - low).clamp(1e-4, 1 - 1e-4)
     logits = (torch.atanh(1 - part) - torch.atanh(part)) / temperature  # of the lower one over the upper one
-    uniform = torch.rand(x.shape, generator=random, device=x.device).clamp(1e-6, 1 - 1e-6)
+    uniform = torch.rand(x.shape, generator=random, dtype=x.dtype, device=x.device).clamp(1e-6, 1 - 1e-6)
     noise = torch.log(uniform) - torch.log1p(-uniform)  # the difference of two Gumbel variables
     return low + torch.sigmoid(-(logits + noise) / temperature)

@@ -44,7 +44,7 @@ def _stop_on_request() -> None:
 def rd(
     data: Data = None,
     out: Out = None,
-    slow: Annotated[bool, typer.Option("--slow", help=f"{codecs.SLOW} as well, seconds an image.")] = False,
+    slow: Annotated[bool, typer.Option("--slow", help="AVIF at speed 4 as well, seconds an image.")] = False,
     effort: Annotated[
         list[int] | None, typer.Option(min=1, max=9, help="Ours with this --effort as well; may be repeated.")
     ] = None,
@@ -55,11 +55,11 @@ def rd(
     network. What was measured is kept in a cache: a second run, or one that was stopped, computes only what is missing.
     """
     present, absent = codecs.roster()
-    asked = {codecs.SLOW} if slow else set()
+    asked = set(codecs.SLOW) if slow else set()
     asked |= {codecs.EFFORTS[level] for level in effort or []}
     chosen = [c for c in present.values() if c.name in codecs.ALWAYS | asked]
     if not slow:
-        absent = absent | {codecs.SLOW: "measured with --slow only"}
+        absent = absent | dict.fromkeys(codecs.SLOW, "measured with --slow only")
     with _progress() as bar:
         samples, skipped = _survey(data, bar)
         _make(out)
@@ -109,7 +109,12 @@ def _print_rd(found: rd_module.Results) -> None:
     for name in found["codecs"]:
         rates = [(metric, found["bd_rate"][metric][name]) for metric in METRICS]
         cells = [f"{metric} {r['mean']:+6.1f} %" if r else f"{metric}      - %" for metric, r in rates]
-        print(f"{name:22} {'  '.join(cells)}")
+        print(f"{name:36} {'  '.join(cells)}")
+    print(f"\nBD-rate of {codecs.OURS} against each of the others:")
+    for name in [name for name in found["codecs"] if name not in (codecs.OURS, *codecs.EFFORTS.values())]:
+        rates = [(m, rd_module.bd_rates(found, m, name, [codecs.OURS])[0][codecs.OURS]) for m in METRICS]
+        cells = [f"{metric} {r['mean']:+6.1f} %" for metric, r in rates if r]
+        print(f"{name:36} {'  '.join(cells)}")
     for name in [name for name in codecs.EFFORTS.values() if name in found["codecs"]]:
         rates = [(m, rd_module.bd_rates(found, m, codecs.OURS, [name])[0][name]) for m in METRICS]
         cells = [f"{metric} {r['mean']:+6.2f} %" for metric, r in rates if r]

@@ -22,7 +22,7 @@ WIDTH = 120
 NOTE = "*Written by `python docs/make_reference.py`; what it says is in the code.*"
 OTHERS = (
     "`doctor` exits with 1 if something is not well; `train`, `curve` and `export` with 1 for what goes wrong and 2 "
-    "for wrong usage. SIGINT ends a batch with 130, SIGTERM with 143."
+    "for wrong usage. SIGINT ends a batch with 130, SIGTERM with 143, SIGHUP with 129."
 )
 VALUES = {int: "integer", float: "number", str: "text", Path: "path"}
 
@@ -151,7 +151,8 @@ def _types(text: str) -> list[str]:
             wanted += re.findall(r"\w+", lines[name])
         elif dataclasses.is_dataclass(found := getattr(container, name, None)):
             fields = ", ".join(f"`{field.name}`" for field in dataclasses.fields(found))
-            classes[name] = _wrap(f"`{name}`: {found.__doc__} Its fields: {fields}.")
+            text = " ".join((inspect.getdoc(found) or "").split())
+            classes[name] = _wrap(_code(f"`{name}`: {text} Its fields: {fields}."))
     return ["```python\n" + "\n".join(lines.values()) + "\n```", *classes.values()]
 
 

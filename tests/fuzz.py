@@ -69,7 +69,7 @@ def _change_order(source: random.Random, chunks: Chunks, others: Chunks) -> None
     elif change == 2:
         source.shuffle(chunks)
     elif change == 3:
-        chunks[place] = source.choice((b"TILE", b"HEAD", b"aLPH", b"eXIf", b"note", b"NEWS")), chunks[place][1]
+        chunks[place] = source.choice((b"TILE", b"HEAD", b"aLPH", b"eXIf", b"tHMB", b"note", b"NEWS")), chunks[place][1]
     elif len(chunks[0][1]) == 20:  # a field of the header
         at, size = source.choice(((8, 2), (10, 2), (12, 2), (14, 1), (15, 1), (16, 4)))
         chunks[0][1][at : at + size] = (source.choice(NUMBERS) % 256**size).to_bytes(size, "little")

@@ -1,5 +1,6 @@
 """Whole folders: several jobs at once, what is reported, what goes on after an error."""
 
+import io
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from aecodec import Codec, TargetMissed, batch
+from aecodec import Codec, TargetMissed, batch, files
 from aecodec.batch import Done
 from aecodec.cli import app
 from aecodec.files import Job
@@ -285,3 +287,49 @@ def test_a_signal_ends_several_jobs(tmp_path: Path, photo: Plane, number: signal
     assert 0 < len(written) < 40
     assert all(path.suffix == ".aec" for path in written)
     assert run("verify", *written).exit_code == 0
+
+
+def test_a_source_that_holds_more_than_was_kept_stays(tmp_path: Path, small_image: Image.Image) -> None:
+    path = tmp_path / "two.gif"
+    small_image.save(path, save_all=True, append_images=[small_image.rotate(90)])
+    result = run("compress", path, "--delete-source")
+    assert result.exit_code == 0
+    assert "first of 2 frames" in result.output
+    assert path.exists()
+
+
+def test_a_source_that_has_changed_since_stays(
+    tmp_path: Path, small_image: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, verify = tmp_path / "x.png", Codec.verify
+
+    def slow(self: Codec, data: bytes) -> Any:
+        small_image.rotate(90).save(path)
+        return verify(self, data)
+
+    monkeypatch.setattr(Codec, "verify", slow)
+    small_image.save(path)
+    result = run("compress", path, "--delete-source")
+    assert result.exit_code == 1
+    assert "has changed since it was read" in result.output
+    assert path.exists()
+
+
+def test_a_closed_folder_that_is_given_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_walk", lambda folder, suffixes: [folder])
+    assert files.expand([tmp_path], True, {".png"}) == [(tmp_path, Path())]
+
+
+def test_only_the_metadata_that_does_not_fit_is_left_out(small_image: Image.Image) -> None:
+    image = small_image.copy()
+    image.info |= {"exif": b"Exif\0\0" + bytes(70_000), "xmp": b"<x/>"}
+    data, notes = files.encode_picture(image, "JPEG")
+    with Image.open(io.BytesIO(data)) as found:
+        assert found.info["xmp"] == b"<x/>"
+        assert "exif" not in found.info
+    assert len(notes) == 1
+
+
+def test_postscript_is_not_run() -> None:
+    with pytest.raises(OSError, match="PostScript"):
+        files.open_picture(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", 100)

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +325,33 @@ def test_committed_figures_are_those_of_the_committed_weights(codec: Codec) -> N
     assert found["model"] in found["codecs"][OURS]["version"]
 
 
+def rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The first cell and the others of all rows of all tables."""
+    for line in path.read_text("utf-8").splitlines():
+        if line.startswith("| "):
+            name, *cells = line.replace("**", "").strip("| ").split(" | ")
+            yield name, cells
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/COMPARISON.md"])
+def test_tables_show_the_committed_figures(codec: Codec, name: str) -> None:
+    rates = rd.load(FIGURES)["bd_rate"]
+    speeds = speed.load(FIGURES.with_name("speed.json"))
+    assert speeds["model"] == codec.model.id.hex()
+    shown = 0
+    for codec_name, cells in rows(FIGURES.parents[2] / name):
+        if codec_name not in rates["psnr"]:
+            continue
+        if cells[0].endswith("%"):
+            assert cells == [f"{rates[metric][codec_name]['mean']:+.1f} %" for metric in metrics.METRICS]
+            shown += 1
+        elif cells[0].isdigit():
+            of = [speeds["codecs"][threads][codec_name] for threads in ("1", "2")]
+            assert cells == [f"{1000 * row[way]:.0f}" for way in ("encode", "decode") for row in of]
+            shown += 1
+    assert shown > 8
+
+
 def test_published_points_are_drawn_for_kodak_alone() -> None:
     found = rd.load(FIGURES)
     assert "VTM" in plot.published(found)
@@ -366,3 +394,15 @@ def test_a_speed_run_and_its_place_in_the_report(few: None, one_photo: Path, mon
 
 
 # networks
+
+
+def test_the_picture_and_the_counts_of_the_readme(tmp_path: Path) -> None:
+    result = run("picture", "--out", tmp_path / "picture.png")
+    assert result.exit_code == 0, result.output
+    sizes = [int(size) for size in re.findall(r" (\d+) bytes", result.output)]
+    assert sizes[1] <= sizes[0], "ours has no more bytes"
+    with Image.open(tmp_path / "picture.png") as image:
+        assert image.size == (980, 320)
+    readme = (FIGURES.parents[2] / "README.md").read_text("utf-8")
+    for part, kilo in re.findall(r"^(decoder|encoder) +(\S+) kMAC", run("macs").output, re.M):
+        assert f"| {part} | {float(kilo):.1f} kMAC per pixel" in readme

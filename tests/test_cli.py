@@ -216,6 +216,20 @@ def test_some_fail_and_the_rest_goes_on(png: Path) -> None:
     assert left(png.parent) == {"photo.png", "bad.png", "photo.aec"}
 
 
+def test_the_exit_code_of_several_files(tmp_path: Path) -> None:
+    """What all failures have in common, if anything."""
+    whole = (FOLDER / "rgb.aec").read_bytes()
+    for name, data in (
+        ("whole", whole),
+        ("cut", whole[:-9]),
+        ("text", b"text"),
+        ("new", whole[:7] + b"\x09" + whole[8:]),
+    ):
+        (tmp_path / f"{name}.aec").write_bytes(data)
+    for names, code in (("whole cut", 3), ("cut text", 3), ("new whole", 4), ("cut new", 1), ("cut missing", 1)):
+        assert run("verify", *(tmp_path / f"{name}.aec" for name in names.split())).exit_code == code, names
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [

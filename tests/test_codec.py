@@ -231,3 +231,24 @@ def test_gpu_and_cpu_agree(codec: Codec, photo: Plane) -> None:
         data = source.compress(photo, 60)
         a, b = (c.decompress(data, "numpy").astype(int) for c in (codec, gpu))
         assert np.abs(a - b).max() <= 1
+
+
+def test_metadata_that_is_too_long_is_refused_before_the_work(codec: Codec, small_image: Image.Image) -> None:
+    image = small_image.copy()
+    image.info["xmp"] = bytes(container.MAX_METADATA + 1)
+    steps: list[float] = []
+    with pytest.raises(errors.LimitExceeded, match="xmp"):
+        codec.compress(image, effort=1, progress=steps.append)
+    assert not steps
+
+
+def test_alpha_is_refused_before_the_networks(codec: Codec, small: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = codec.compress(small)
+    parsed = container.read(codec.compress(np.dstack((small, small[..., 0]))))
+    bad = container.write(replace(parsed, alpha=b"no zlib"))
+    many = codec.decompress_many([good, bad], "numpy")
+    np.testing.assert_array_equal(next(many), codec.decompress(good, "numpy"))
+    monkeypatch.setattr(coding, "decode", None)
+    for call in (lambda: codec.verify(bad), lambda: codec.decompress(bad), lambda: next(many)):
+        with pytest.raises(errors.Corrupt, match="alpha"):
+            call()

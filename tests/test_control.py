@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from aecodec import Codec, TargetMissed, container
+from aecodec import Codec, TargetMissed, container, control
 from aecodec.cli import app
 from aecodec.control import BEST, OCTAVES, Region, crossing, offsets
 from aecodec.image import Plane
@@ -190,3 +190,9 @@ def test_masks_of_many_kinds(tmp_path: Path) -> None:
     (tmp_path / "damaged.png").write_bytes(damaged[: len(damaged) // 2])
     with pytest.raises(OSError, match="damaged"):
         offsets([Region(tmp_path / "damaged.png", 5)], 10, 15)
+
+
+def test_psnr_of_more_rows_than_are_looked_at_together(photo: Plane) -> None:
+    other = photo[::-1]
+    assert control.psnr(photo, other) == pytest.approx(psnr(photo, other))
+    assert control.psnr(photo, photo) > 130

@@ -1,5 +1,7 @@
 """What `aecodec doctor` says, on a machine that is well and on one that is not."""
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
@@ -47,3 +49,15 @@ def test_a_device_that_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_shipped_weights_say_what_to_expect(codec: Codec) -> None:
     assert registry.metadata(registry.find(codec.model.id))["prior_digest"] == codec.model.prior.digest()
+
+
+def test_a_broken_weights_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "base.safetensors").write_bytes(b"half")
+    monkeypatch.setattr(registry, "folder", lambda: tmp_path)
+    registry.installed.cache_clear()
+    try:
+        result = CliRunner().invoke(app, ["doctor"])
+    finally:
+        registry.installed.cache_clear()
+    assert result.exit_code == 1
+    assert "base.safetensors: not a weights file" in result.output

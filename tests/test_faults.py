@@ -138,3 +138,18 @@ def test_an_image_is_not_written_over_by_way_of_a_link(tmp_path: Path, small_ima
     assert result.exit_code == 2
     assert "over itself" in result.stderr
     assert source.read_bytes() == before
+
+
+def test_closed_streams(tmp_path: Path, small_image: Image.Image) -> None:
+    """As a daemon starts it: there is nobody to tell, but the work is done. What one asks for has to be there."""
+    small_image.save(tmp_path / "photo.png")
+
+    def code(*arguments: str) -> int:
+        command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *TOOL, *arguments]
+        return subprocess.run(command, check=False, cwd=tmp_path).returncode
+
+    assert code("compress", "photo.png") == 0
+    assert code("verify", "photo.aec") == 0
+    assert code("verify", "photo.png") == 3
+    assert code("info", "-") == 3
+    assert code("decompress", "photo.aec", "-o", "-") == 1

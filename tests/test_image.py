@@ -204,3 +204,36 @@ def test_alpha_plane_round_trip() -> None:
 def test_wrong_alpha_planes_are_refused(payload: bytes) -> None:
     with pytest.raises(Corrupt):
         decode_alpha(payload, 3, 4)
+
+
+def test_colours_of_five_or_six_bits_are_not_sixteen() -> None:
+    """A BMP of one pixel in RGB565, which Pillow calls BGR;16."""
+    masks = struct.pack("<3I", 0xF800, 0x07E0, 0x001F)
+    header = struct.pack("<IiiHHIIiiII", 40, 1, 1, 1, 16, 3, 4, 0, 0, 0, 0)
+    bmp = b"BM" + struct.pack("<IHHI", 70, 0, 0, 66) + header + masks + struct.pack("<HH", 0xF800, 0)
+    with Image.open(io.BytesIO(bmp)) as image:
+        picture = from_any(image)
+    assert picture.notes == ()
+    assert np.asarray(picture.pixels).tolist() == [[[255, 0, 0]]]
+
+
+def test_deep_cmyk_is_converted_by_its_profile(small_image: Image.Image) -> None:
+    """As the same pixels in 8 bits are, whatever Pillow calls them in the file."""
+    cmyk = small_image.convert("CMYK")
+    expected = from_any(cmyk)
+    cmyk.tile = [("raw", (0, 0, *cmyk.size), 0, "CMYK;16L")]  # type: ignore[attr-defined]
+    cmyk.load = lambda: None  # type: ignore[method-assign]
+    picture = from_any(cmyk)
+    np.testing.assert_array_equal(np.asarray(picture.pixels), np.asarray(expected.pixels))
+    assert picture.notes == ("16 bits per sample reduced to 8", *expected.notes)
+
+
+def test_comments_with_the_names_of_metadata(small_image: Image.Image) -> None:
+    info, file = PngInfo(), io.BytesIO()
+    info.add_text("icc_profile", "sRGB")
+    info.add_itxt("exif", "none")
+    small_image.save(file, "PNG", pnginfo=info)
+    with Image.open(file) as image:
+        picture = from_any(image)
+    assert "icc" not in picture.metadata
+    assert "exif" not in picture.metadata

@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from aecodec import Codec, model, registry
+from aecodec.image import Plane
 from aecodec.transforms import Design
 
 Attack = Callable[[dict[str, Any], dict[str, Any]], Any]
@@ -90,3 +91,20 @@ def test_another_design_is_a_model_too(whole: tuple[dict[str, Any], Design]) -> 
     tensors = {name: t for name, t in whole[0].items() if not re.match(r"analysis\.blocks\.[1-9]", name)}
     design = replace(whole[1], analysis_blocks=1)
     assert model.Model(tensors, design, torch.device("cpu")).id == model.model_id(whole[0])
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_the_caller_s_default_type_and_modes_do_not_matter(codec: Codec, small: Plane, kind: torch.dtype) -> None:
+    expected = codec.compress(small, 60, effort=4)
+    torch.set_default_dtype(kind)
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            other = Codec(device="cpu", weights=registry.find(codec.model.id))
+            whole, eighth = (other.decompress(expected, "numpy", scale=scale) for scale in (1, 1 / 8))
+        assert other.compress(small, 60, effort=4) == expected
+        with torch.autocast("cpu", torch.bfloat16):
+            assert other.compress(small, 60) == codec.compress(small, 60)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(whole, codec.decompress(expected, "numpy"))
+    np.testing.assert_array_equal(eighth, codec.decompress(expected, "numpy", scale=1 / 8))

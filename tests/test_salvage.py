@@ -203,3 +203,12 @@ def test_command_line(codec: Codec, tiled: bytes, tmp_path: Path) -> None:
     assert "of 6 tiles are damaged: " in result.stderr
     with Image.open(target) as image:
         assert image.size == (300, 200)
+
+
+def test_symbols_that_are_all_there_and_wrong_are_not_shown(codec: Codec, picture: Plane) -> None:
+    """Length and checksum of the symbols are changed: it looks like a tile that the file's end cuts off."""
+    data = bytearray(codec.compress(picture[:120, :120, :3]))
+    (tile,) = tiles_of(bytes(data))
+    data[tile.start + 6] ^= 1
+    data[tile.start + 9] ^= 1
+    conceal(codec, bytes(data), "1 of 1 tiles are damaged: 0$")

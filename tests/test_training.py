@@ -21,7 +21,7 @@ from aecodec.training.data import Patches, drawing, find_images
 from aecodec.training.export import freeze, gaussian, integer_frequencies, thaw
 from aecodec.training.measure import measure
 from aecodec.training.network import Network
-from aecodec.training.objective import OBJECTIVES, objective
+from aecodec.training.objective import OBJECTIVES, WEIGHT_EXPONENT, objective
 from aecodec.training.soap import BASIS_STEPS, Soap
 from aecodec.transforms import Analysis, Design, Synthesis, initialise_with_pca
 
@@ -100,10 +100,11 @@ def test_objectives(name: str) -> None:
     worse = pixels + 0.05 * torch.randn_like(pixels)
     bits, t = torch.full((2,), 128.0 * 128), torch.tensor([0.5, 0.5])
     loss, bpp = objective(name, pixels, pixels, bits, t)
-    weight = (lagrangian(t) / 0.01) ** -0.4
+    weight = (lagrangian(t) / 0.01) ** WEIGHT_EXPONENT
     torch.testing.assert_close((loss, bpp), (weight.mean(), torch.tensor(1.0)))
     added = [
-        objective(name, pixels, worse, bits, torch.full((2,), q))[0] - (lagrangian(torch.tensor(q)) / 0.01) ** -0.4
+        objective(name, pixels, worse, bits, torch.full((2,), q))[0]
+        - (lagrangian(torch.tensor(q)) / 0.01) ** WEIGHT_EXPONENT
         for q in (0.2, 0.8)
     ]
     assert 0 < 3 * added[0] < added[1]

@@ -28,6 +28,8 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path)
     Weights that are there already are replaced only by ones that cost less at every quality. Raises ValueError where
     they are not, and for a folder without images.
     """
+    if out.suffix != ".safetensors" or out.is_dir():
+        raise ValueError(f"{out}: expected the name of a .safetensors file")
     files, valid_files = find_images(data, 64)[0], find_images([valid], LEAST_SIDE)[0]
     if not files or not valid_files:
         raise ValueError("no images to fit the tables on or to measure with")

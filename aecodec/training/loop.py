@@ -32,7 +32,7 @@ from .soap import Soap
 WARM_UP_STEPS = 100
 DECAY = 0.75  # last share of the time, in which the learning rate falls linearly to zero
 LARGE = 0.3  # last share of the time, in which patches of twice the side are used, half as many
-INIT_RATE = 1.5e-3  # that trained weights go on at: the full one loses more than a short run wins back
+INIT_RATE = 1e-3  # that trained weights go on at: the full one loses more than a short run wins back
 AVERAGING, AVERAGING_STEPS = 0.999, 4  # how much of the averaged weights a step keeps; steps between two looks
 CHECKPOINT_SECONDS = 100.0
 VALIDATION_SECONDS = 900.0
@@ -87,7 +87,8 @@ def train(
     if state and state["seconds"] >= recipe.hours * 3600:
         raise ValueError(f"{checkpoint} has {state['seconds'] / 3600:.2f} hours behind it: ask for more to go on")
     if state and recipe != before:
-        state["best"] = math.inf  # at another rate or for another objective, the best so far is none to compare with
+        # at another rate or for another objective, the best so far is none to compare with
+        state["best"], state["stalled"] = math.inf, 0
     files, skipped = find_images(folders, 2 * recipe.patch)
     if not files:
         raise ValueError(f"no image of at least {2 * recipe.patch} pixels a side below {', '.join(map(str, folders))}")
@@ -351,6 +352,7 @@ class Run:
             "images": self.images,
             "origin": self.origin,
             "best": self.best,
+            "stalled": self.stalled,
             "network": self.network.state_dict(),
             "average": self.average,
             "optimisers": [o.state_dict() for o in self.optimisers],
@@ -361,7 +363,7 @@ class Run:
 
     def load(self, state: dict[str, Any]) -> None:
         """Take over what `save` has written, for a network of the same design."""
-        for name in ("step", "seconds", "origin", "best"):
+        for name in ("step", "seconds", "origin", "best", "stalled"):
             setattr(self, name, state[name])
         self.network.load_state_dict(state["network"])
         for name, value in state["average"].items():

@@ -9,6 +9,7 @@ from ..rate import lagrangian
 
 # λ for 1 - MS-SSIM over λ for 255²·MSE at the same rate, as CompressAI's published models pair them
 MS_SSIM_SCALE = 1280.0
+WEIGHT_EXPONENT = -0.5  # of λ: neither end of the range dominates
 MS_SSIM_WINDOW = 7  # pixels, not the usual 11: five scales of a patch of 128 pixels then hold one
 
 
@@ -30,10 +31,10 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": mse, "ms-ssi
 def objective(name: str, pixels: Tensor, reconstruction: Tensor, bits: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """The loss, and the mean bits per pixel.
 
-    The loss is bpp + λ·distortion of each sample, weighted so that neither end of the range dominates.
+    The loss is bpp + λ·distortion of each sample, weighted by a power of λ.
     ``bits`` and ``t`` (quality / 100): ``[B]``.
     """
     bpp = bits / (pixels.shape[1] * pixels.shape[2])
-    weight = (lagrangian(t) / 0.01) ** -0.4
+    weight = (lagrangian(t) / 0.01) ** WEIGHT_EXPONENT
     loss = weight * (bpp + lagrangian(t) * OBJECTIVES[name](pixels, reconstruction))
     return loss.mean(), bpp.detach().mean()
