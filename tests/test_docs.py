@@ -32,6 +32,10 @@ def sections(name: str) -> Iterator[Any]:
             yield pytest.param(blocks, id=f"{name}: {title}")
 
 
+# the section of the README that shows what there is
+README = [example for example in sections("../README.md") if str(example.id).endswith(": Use")]
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder that the examples run in. Modules that they write and import there are forgotten."""
@@ -69,7 +73,7 @@ def run_python(text: str, namespace: dict[str, Any]) -> None:
 
 
 @pytest.mark.filterwarnings("default:.*multi-threaded:DeprecationWarning")  # from Python 3.12, for forks
-@pytest.mark.parametrize("blocks", [*sections("QUICKSTART.md"), *sections("COOKBOOK.md")])
+@pytest.mark.parametrize("blocks", [*README, *sections("QUICKSTART.md"), *sections("COOKBOOK.md")])
 @pytest.mark.usefixtures("place")
 def test_examples_run(blocks: list[tuple[str, str]]) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
