@@ -59,11 +59,8 @@ Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Take the fil
 
 @app.callback(invoke_without_command=True)
 def main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    for name, mode in (
-        ("stdin", "r"),
-        ("stdout", "w"),
-        ("stderr", "w"),
-    ):  # whoever closes them has nothing to say or hear
+    # whoever closes a stream has nothing to say or does not want to hear
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as the process lives
     for output in (sys.stdout, sys.stderr):
