@@ -47,6 +47,8 @@ def draw(run: Path, out: Path) -> None:
         loss.plot(steps[SMOOTH - 1 :, 0], mean, color="tab:blue")
         loss.set_ylim(0.97 * mean.min(), np.percentile(steps[:, 1], 98))
     loss.set(xlabel="hours", ylabel="training loss", yscale="log")
+    loss.yaxis.set_major_formatter("{x:g}")
+    loss.yaxis.set_minor_formatter("{x:g}")
     rate.plot(*rates.T, "o-", color="tab:red", ms=3)
     rate.set(xlabel="hours", ylabel="BD-rate against JPEG on validation, %")
     for axes in (loss, rate):
