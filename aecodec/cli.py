@@ -1,6 +1,5 @@
 """The command line. It parses, calls and prints; what it calls is in `files`, `codec` and `training`."""
 
-import hashlib
 import io
 import json
 import os
@@ -144,7 +143,7 @@ def compress(
 
     def work(job: "Job", advance: "Progress") -> "Done":
         data = files.read(job.source)
-        before, digest = len(data), hashlib.sha256(data).digest()
+        before, digest = len(data), files.digest(data) if delete_source else b""
         picture = files.open_picture(data, max_pixels)
         if strip:
             picture = picture.stripped()
@@ -174,9 +173,11 @@ def compress(
         files.write(job.target, coded)
         bpp = len(coded) * 8 / (width * height)
         text = f"{size(before)} -> {size(len(coded))}  {bpp:.3f} bpp{_in_brackets(picture.notes)}"
-        if delete_source and not missed and picture.frames == 1:  # nothing goes that was not kept
-            files.delete_source(job, digest, coded, codec.verify)
-            text += "  source deleted"
+        if delete_source and not missed:
+            kept_whole = picture.frames == 1  # nothing goes that was not kept
+            if kept_whole:
+                files.delete_source(job, digest, coded, codec.verify)
+            text += "  source deleted" if kept_whole else "  source stays"
         return Done(before, len(coded), width, height, text, picture.notes, missed)
 
     _run(planned, work, overwrite, skip_existing, recursive, jobs, report, slow=effort > 0)

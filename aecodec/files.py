@@ -230,10 +230,15 @@ class Report:
                 self._file.close()
 
 
-def delete_source(job: Job, digest: bytes, written: bytes, verify: Callable[[bytes], object]) -> None:
+def digest(data: bytes) -> bytes:
+    """The SHA-256 of what a file holds."""
+    return hashlib.sha256(data).digest()
+
+
+def delete_source(job: Job, read_digest: bytes, written: bytes, verify: Callable[[bytes], object]) -> None:
     """Remove what a job was made from, once the disk holds what was ``written`` and ``verify`` accepts it.
 
-    ``digest``: the SHA-256 of what was read. A source that has changed since then stays.
+    ``read_digest``: the `digest` of what was read. A source that has changed since then stays.
 
     Raises what ``verify`` raises, and OSError.
     """
@@ -248,7 +253,7 @@ def delete_source(job: Job, digest: bytes, written: bytes, verify: Callable[[byt
             os.fsync(folder)
         finally:
             os.close(folder)
-    if hashlib.sha256(job.source.read_bytes()).digest() != digest:
+    if digest(job.source.read_bytes()) != read_digest:
         raise OSError(f"{job.source} has changed since it was read; it stays")
     job.source.unlink()
 

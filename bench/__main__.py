@@ -100,11 +100,11 @@ def _print_rd(found: rd_module.Results) -> None:
     images_of = {metric: rd_module.whole_images(found, metric) for metric in METRICS}
     shown = [m for m in METRICS if images_of[m] == images_of["psnr"]]  # whose means are of the same files
     for name in found["codecs"]:
-        print(f"{name:22} quality      bpp  {'  '.join(METRICS[m] for m in shown)}")
+        print(f"{name:36} quality      bpp  {'  '.join(METRICS[m] for m in shown)}")
         table = [rd_module.mean_curve(found, name, metric) for metric in shown]
         for quality, *rows in zip(found["codecs"][name]["qualities"], *table, strict=False):
             values = "".join(f"{value:14.3f}" for _, value in rows)
-            print(f"{'':22} {quality:7} {rows[0][0]:8.4f}{values}")
+            print(f"{'':36} {quality:7} {rows[0][0]:8.4f}{values}")
     print(f"\nBD-rate against {codecs.JPEG}, mean over {len(found['images'])} image(s):")
     for name in found["codecs"]:
         rates = [(metric, found["bd_rate"][metric][name]) for metric in METRICS]

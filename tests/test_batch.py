@@ -295,6 +295,7 @@ def test_a_source_that_holds_more_than_was_kept_stays(tmp_path: Path, small_imag
     result = run("compress", path, "--delete-source")
     assert result.exit_code == 0
     assert "first of 2 frames" in result.output
+    assert "source stays" in result.output
     assert path.exists()
 
 

@@ -404,5 +404,7 @@ def test_the_picture_and_the_counts_of_the_readme(tmp_path: Path) -> None:
     with Image.open(tmp_path / "picture.png") as image:
         assert image.size == (980, 320)
     readme = (FIGURES.parents[2] / "README.md").read_text("utf-8")
-    for part, kilo in re.findall(r"^(decoder|encoder) +(\S+) kMAC", run("macs").output, re.M):
+    counts = re.findall(r"^(decoder|encoder) +(\S+) kMAC", run("macs").output, re.M)
+    assert len(counts) == 2
+    for part, kilo in counts:
         assert f"| {part} | {float(kilo):.1f} kMAC per pixel" in readme

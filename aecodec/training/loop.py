@@ -363,8 +363,9 @@ class Run:
 
     def load(self, state: dict[str, Any]) -> None:
         """Take over what `save` has written, for a network of the same design."""
-        for name in ("step", "seconds", "origin", "best", "stalled"):
+        for name in ("step", "seconds", "origin", "best"):
             setattr(self, name, state[name])
+        self.stalled = state.get("stalled", 0)  # which older checkpoints do not have
         self.network.load_state_dict(state["network"])
         for name, value in state["average"].items():
             self.average[name].copy_(value)
