@@ -99,7 +99,7 @@ def compress(
     ] = None,
     effort: Annotated[
         int,
-        typer.Option(min=0, max=9, help="Time to spend on a smaller file: 0 none, 9 two thousand steps of a search."),
+        typer.Option(min=0, max=9, help="Time to spend on a smaller file: 0 none, 9 three thousand steps of a search."),
     ] = 0,
     thumbnail: Annotated[
         bool, typer.Option("--thumbnail", help="Store a small copy too, for a fast --scale 1/8: 4 kB a megapixel.")

@@ -99,7 +99,7 @@ class Codec:
             quality: 0 (smallest) to 100 (best).
             roi: what to add to the quality at each pixel, ``[H, W]`` integers, for regions of interest. Tiles of 128
                 pixels take the largest number in them.
-            effort: 0 (plain rounding) to 9 (two thousand steps of a search for better symbols, which decode as fast).
+            effort: 0 (plain rounding) to 9 (three thousand steps of a search for better symbols, which decode as fast).
                 The search draws its random numbers from a fixed seed: on the same machine it finds the same file.
             progress: called with the share of the search that is done, from 0 to 1. What it raises ends the search.
             thumbnail: store a copy at 1/8 of the size too, which ``scale=1/8`` then decodes alone, in little time.

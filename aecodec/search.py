@@ -1,9 +1,9 @@
 """The encoder's search: better symbols of one picture, for the same decoder.
 
 Method: the latents are refined by gradient descent on the picture's own rate + λ·distortion, through the synthesis and
-the prior (Campos et al. 2019). The first few steps leave them unrounded, which gains most for the time; then rounding
-is relaxed to an annealed random choice between the two nearest integers (SGA: Yang, Bamler, Mandt 2020). What a round
-of steps finds is kept if the real symbols cost less.
+the prior (Campos et al. 2019). The first few steps leave them unrounded or round them softly, which gains most for the
+time; then rounding is relaxed to an annealed random choice between the two nearest integers (SGA: Yang, Bamler, Mandt
+2020). What a round of steps finds is kept if the real symbols cost less.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,13 +22,19 @@ from .model import Model
 from .prior import ACTIVATION_BITS, SCALE_MIN_LOG2
 from .tiles import LATENT, Box, grid
 
+Steps = tuple[tuple[float, ...], tuple[float, ...]]  # sizes of those without rounding, then of those with soft rounding
+
 # the rounds, one more for each effort; each goes on from the best that those before it have found, so that no effort
-# finds less than the one below. Gradient steps: their root mean squares over a channel, in units of the symbols
-UNROUNDED = ((0.03,), (0.04, 0.02), (0.02, 0.01))
-ANNEALED = (30, 50, 100, 200, 300, 1500)  # iterations
+# finds less than the one below. The size of a gradient step is its root mean square over a channel, in units of the
+# symbols. No element moves by more than the limit: where a channel is nearly all zeros, a few have all of its gradient
+DIRECT: tuple[Steps, ...] = (((), (0.018,)), ((0.03,), (0.015, 0.0075)), ((0.03, 0.02), (0.015, 0.0075)))
+STEP_LIMIT = 0.07
+SHARPNESS = 0.3  # of the soft rounding, as a temperature
+ANNEALED = (30, 50, 100, 200, 300, 2500)  # iterations
 STEP, MOMENTA = 0.01, (0.5, 0.99)  # of their Adam, in the same units
-HOTTEST, COLDEST = 0.3, 0.15  # temperature of the choice, from the first iteration to the last
-MOST = len(UNROUNDED) + len(ANNEALED)
+HOTTEST, COLDEST = 0.3, 0.1  # temperature of the choice, from the first iteration to the last
+SOFTNESS = 3.0  # the temperature of the choice's relaxation, over that of the choice
+MOST = len(DIRECT) + len(ANNEALED)
 
 Quantise = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor, Quantise], Tensor]  # of y and z, in units of the symbols
@@ -48,9 +54,9 @@ def symbols(
     """
     with torch.inference_mode(False), torch.enable_grad(), m.in_float32():  # whatever the caller's modes are
         search = Search(m, pixels, qualities, tile_size)
-        rounds: list[Sequence[float] | int] = [*UNROUNDED, *ANNEALED]
+        rounds: list[Steps | int] = [*DIRECT, *ANNEALED]
         del rounds[effort:]
-        total = sum(r if isinstance(r, int) else len(r) for r in rounds) * len(search.tiles)
+        total = sum(r if isinstance(r, int) else sum(map(len, r)) for r in rounds) * len(search.tiles)
         for step, _ in enumerate(chain.from_iterable(map(search.improve, rounds)), 1):
             if progress:
                 progress(step / total)
@@ -91,13 +97,13 @@ class Search:
             self.tiles.append(_Tile(box, quality, part, z, parts, latents))
             self.plane[box.rows, box.columns] = latents
 
-    def improve(self, steps: Sequence[float] | int) -> Iterator[None]:
-        """One round over all tiles, step by step: `unrounded` steps of these sizes, or so many `annealed` ones."""
+    def improve(self, steps: Steps | int) -> Iterator[None]:
+        """One round over all tiles, step by step: `direct` steps of these sizes, or so many `annealed` ones."""
         descend: Callable[[Loss, Tensor, Tensor], Iterator[None]]
         if isinstance(steps, int):
             descend = partial(annealed, iterations=steps, random=self.random)
         else:
-            descend = partial(unrounded, sizes=steps)
+            descend = partial(direct, steps=steps)
         for tile in self.tiles:
             gain, (height, width) = self.prior.tensors["gain"][tile.quality], tile.y.shape[1:3]
             # the context wants whole cells: what is added at the border is dropped again
@@ -159,14 +165,17 @@ class Search:
         return hyper_bits.sum() + bits.sum() + self._error(tile, latents[0, :height, :width], as_bytes=False)
 
 
-def unrounded(loss: Loss, y: Tensor, z: Tensor, sizes: Sequence[float]) -> Iterator[None]:
-    """Gradient steps in place, as if symbols need not be integers."""
-    for size in sizes:
-        gradients = torch.autograd.grad(loss(y, z, lambda x: x), (y, z))
-        with torch.no_grad():
-            for x, gradient in zip((y, z), gradients, strict=True):
-                x.sub_(size * gradient / gradient.square().mean((0, 1, 2)).sqrt().clamp(min=1e-9))
-        yield
+def direct(loss: Loss, y: Tensor, z: Tensor, steps: Steps) -> Iterator[None]:
+    """Gradient steps in place: first as if symbols need not be integers, then under soft rounding."""
+    quantisers: tuple[Quantise, Quantise] = (lambda x: x), partial(_soft_round, temperature=SHARPNESS)
+    for sizes, quantise in zip(steps, quantisers, strict=True):
+        for size in sizes:
+            gradients = torch.autograd.grad(loss(y, z, quantise), (y, z))
+            with torch.no_grad():
+                for x, gradient in zip((y, z), gradients, strict=True):
+                    scale = size / gradient.square().mean((0, 1, 2)).sqrt().clamp(min=1e-9)
+                    x.sub_((scale * gradient).clamp(-STEP_LIMIT, STEP_LIMIT))
+            yield
 
 
 def annealed(loss: Loss, y: Tensor, z: Tensor, iterations: int, random: torch.Generator) -> Iterator[None]:
@@ -174,7 +183,7 @@ def annealed(loss: Loss, y: Tensor, z: Tensor, iterations: int, random: torch.Ge
     adam = torch.optim.Adam((y, z), STEP, MOMENTA)
     for i in range(iterations):
         part = i / iterations
-        adam.param_groups[0]["lr"] = STEP * min(1.0, 2 * (1 - part))
+        adam.param_groups[0]["lr"] = STEP * (1 - part) ** 0.5
         adam.zero_grad()
         choose = partial(_choose, temperature=HOTTEST * (COLDEST / HOTTEST) ** part, random=random)
         loss(y, z, choose).backward()  # type: ignore[no-untyped-call]
@@ -184,9 +193,17 @@ def annealed(loss: Loss, y: Tensor, z: Tensor, iterations: int, random: torch.Ge
 
 def _choose(x: Tensor, temperature: float, random: torch.Generator) -> Tensor:
     """One of the two nearest integers, softly, the nearer one with more probability: the Gumbel softmax of SGA."""
+    uniform = torch.rand(x.shape, generator=random, dtype=x.dtype, device=x.device).clamp(1e-6, 1 - 1e-6)
+    # the difference of two Gumbel variables
+    return _soft_round(x, temperature, torch.log(uniform) - torch.log1p(-uniform))
+
+
+def _soft_round(x: Tensor, temperature: float, noise: Tensor | float = 0.0) -> Tensor:
+    """From the integer below x to the one above, steepest half-way; ``noise`` is added to the logits of the two.
+
+    SGA has one temperature for the logits and for the softmax. A hotter softmax lets its gradients vary less.
+    """
     low = x.detach().floor()
     part = (x - low).clamp(1e-4, 1 - 1e-4)
     logits = (torch.atanh(1 - part) - torch.atanh(part)) / temperature  # of the lower one over the upper one
-    uniform = torch.rand(x.shape, generator=random, dtype=x.dtype, device=x.device).clamp(1e-6, 1 - 1e-6)
-    noise = torch.log(uniform) - torch.log1p(-uniform)  # the difference of two Gumbel variables
-    return low + torch.sigmoid(-(logits + noise) / temperature)
+    return low + torch.sigmoid(-(logits + noise) / (SOFTNESS * temperature))
