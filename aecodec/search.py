@@ -22,14 +22,18 @@ from .model import Model
 from .prior import ACTIVATION_BITS, SCALE_MIN_LOG2
 from .tiles import LATENT, Box, grid
 
-Steps = tuple[tuple[float, ...], tuple[float, ...]]  # sizes of those without rounding, then of those with soft rounding
+Steps = tuple[tuple[float, bool], ...]  # their sizes, and whether they are taken under soft rounding or without any
 
 # the rounds, one more for each effort; each goes on from the best that those before it have found, so that no effort
 # finds less than the one below. The size of a gradient step is its root mean square over a channel, in units of the
 # symbols. No element moves by more than the limit: where a channel is nearly all zeros, a few have all of its gradient
-DIRECT: tuple[Steps, ...] = (((), (0.018,)), ((0.03,), (0.015, 0.0075)), ((0.03, 0.02), (0.015, 0.0075)))
+DIRECT: tuple[Steps, ...] = (
+    ((0.018, True),),
+    ((0.03, False), (0.015, True), (0.0075, True)),
+    ((0.03, False), (0.02, False), (0.015, True), (0.0075, True)),
+)
 STEP_LIMIT = 0.07
-SHARPNESS = 0.3  # of the soft rounding, as a temperature
+SOFT = 0.3  # temperature of the soft rounding
 ANNEALED = (30, 50, 100, 200, 300, 2500)  # iterations
 STEP, MOMENTA = 0.01, (0.5, 0.99)  # of their Adam, in the same units
 HOTTEST, COLDEST = 0.3, 0.1  # temperature of the choice, from the first iteration to the last
@@ -56,7 +60,7 @@ def symbols(
         search = Search(m, pixels, qualities, tile_size)
         rounds: list[Steps | int] = [*DIRECT, *ANNEALED]
         del rounds[effort:]
-        total = sum(r if isinstance(r, int) else sum(map(len, r)) for r in rounds) * len(search.tiles)
+        total = sum(r if isinstance(r, int) else len(r) for r in rounds) * len(search.tiles)
         for step, _ in enumerate(chain.from_iterable(map(search.improve, rounds)), 1):
             if progress:
                 progress(step / total)
@@ -98,7 +102,7 @@ class Search:
             self.plane[box.rows, box.columns] = latents
 
     def improve(self, steps: Steps | int) -> Iterator[None]:
-        """One round over all tiles, step by step: `direct` steps of these sizes, or so many `annealed` ones."""
+        """One round over all tiles, step by step: `direct` steps as given, or so many `annealed` ones."""
         descend: Callable[[Loss, Tensor, Tensor], Iterator[None]]
         if isinstance(steps, int):
             descend = partial(annealed, iterations=steps, random=self.random)
@@ -166,16 +170,15 @@ class Search:
 
 
 def direct(loss: Loss, y: Tensor, z: Tensor, steps: Steps) -> Iterator[None]:
-    """Gradient steps in place: first as if symbols need not be integers, then under soft rounding."""
-    quantisers: tuple[Quantise, Quantise] = (lambda x: x), partial(_soft_round, temperature=SHARPNESS)
-    for sizes, quantise in zip(steps, quantisers, strict=True):
-        for size in sizes:
-            gradients = torch.autograd.grad(loss(y, z, quantise), (y, z))
-            with torch.no_grad():
-                for x, gradient in zip((y, z), gradients, strict=True):
-                    scale = size / gradient.square().mean((0, 1, 2)).sqrt().clamp(min=1e-9)
-                    x.sub_((scale * gradient).clamp(-STEP_LIMIT, STEP_LIMIT))
-            yield
+    """Gradient steps in place, as if symbols need not be integers or under soft rounding."""
+    for size, softly in steps:
+        quantise: Quantise = partial(_soft_round, temperature=SOFT) if softly else lambda x: x
+        gradients = torch.autograd.grad(loss(y, z, quantise), (y, z))
+        with torch.no_grad():
+            for x, gradient in zip((y, z), gradients, strict=True):
+                scale = size / gradient.square().mean((0, 1, 2)).sqrt().clamp(min=1e-9)
+                x.sub_((scale * gradient).clamp(-STEP_LIMIT, STEP_LIMIT))
+        yield
 
 
 def annealed(loss: Loss, y: Tensor, z: Tensor, iterations: int, random: torch.Generator) -> Iterator[None]:
@@ -201,7 +204,7 @@ def _choose(x: Tensor, temperature: float, random: torch.Generator) -> Tensor:
 def _soft_round(x: Tensor, temperature: float, noise: Tensor | float = 0.0) -> Tensor:
     """From the integer below x to the one above, steepest half-way; ``noise`` is added to the logits of the two.
 
-    SGA has one temperature for the logits and for the softmax. A hotter softmax lets its gradients vary less.
+    SGA has one temperature for the logits and for the softmax. A hotter softmax finds more.
     """
     low = x.detach().floor()
     part = (x - low).clamp(1e-4, 1 - 1e-4)
