@@ -5,7 +5,7 @@ Nothing here knows what a tile's payload means, and nothing is allocated from a 
 
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 from zlib import crc32
@@ -168,12 +168,12 @@ def read(data: Data, max_pixels: int = MAX_PIXELS) -> Container:
     found: dict[bytes, bytes] = {}
     tiles: list[Tile] = []
     others = 0
-    chunks = _chunks(memoryview(data).cast("B"))
-    next(chunks)  # HEAD
-    for kind, payload in chunks:
+    view, position = memoryview(data).cast("B"), FIRST_CHUNK
+    while position < len(view):
+        if len(tiles) == header.tile_count:
+            raise Corrupt(f"{len(view) - position} bytes after the last tile")
+        kind, payload, position = next_chunk(view, position)
         if kind == b"TILE":
-            if len(tiles) == header.tile_count:
-                raise Corrupt(f"more than the {header.tile_count} tiles of the header")
             tiles.append(parse_tile(payload))
             continue
         others += 1
@@ -242,13 +242,6 @@ def _check_signature(data: memoryview) -> None:
         raise Truncated("the file ends before its version")
     if data[len(SIGNATURE)] != VERSION:
         raise UnsupportedVersion(f"container version {data[len(SIGNATURE)]}; this release reads version {VERSION}")
-
-
-def _chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    position = len(SIGNATURE) + 1
-    while position < len(view):
-        kind, payload, position = next_chunk(view, position)
-        yield kind, payload
 
 
 def next_chunk(view: memoryview, position: int) -> tuple[bytes, memoryview, int]:

@@ -94,7 +94,7 @@ def test_every_flipped_bit_is_refused() -> None:
         (b"", errors.NotAec),
         (b"\x89PNG\r\n\x1a\n" + DATA[8:], errors.NotAec),
         (DATA[:7] + b"\x02" + DATA[8:], errors.UnsupportedVersion),
-        (DATA + b"\0", errors.Truncated),
+        (DATA + b"\0", errors.Corrupt),
         (DATA + bytes(40), errors.Corrupt),
         (DATA + chunk(b"TILE", bytes(5)), errors.Corrupt),
         (DATA + chunk(b"note", b""), errors.Corrupt),

@@ -96,13 +96,16 @@ def test_a_run_and_its_extension(folder: Path, others: Path, tmp_path: Path) -> 
 def test_a_run_that_gains_no_more_ends(
     folder: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rates = iter([-5.0, None, -7.0, -6.0, -6.5])
+    rates = iter([-5.0, None, -7.0, -6.0, -6.5, -6.0])
     monkeypatch.setattr(loop, "VALIDATION_SECONDS", 0.0)
     monkeypatch.setattr(loop, "measure", lambda *_: {"bd_rate": next(rates)})
     loop.train([folder], tmp_path, {"batch": 4, "patch": 64}, others, patience=2)
     assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == 5
     best = read_checkpoint(tmp_path / "best.pt")
     assert (best["step"], best["best"]) == (3, -7.0)
+    loop.train([folder], tmp_path, {"hours": 3.0}, others, resume=True, patience=1)
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == 6
+    assert read_checkpoint(tmp_path / "best.pt")["step"] == 3, "more hours do not make the best worth less"
 
 
 @pytest.mark.usefixtures("small")

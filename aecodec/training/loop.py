@@ -87,8 +87,9 @@ def train(
     if state and state["seconds"] >= recipe.hours * 3600:
         raise ValueError(f"{checkpoint} has {state['seconds'] / 3600:.2f} hours behind it: ask for more to go on")
     if state and recipe != before:
-        # at another rate or for another objective, the best so far is none to compare with
-        state["best"], state["stalled"] = math.inf, 0
+        state["stalled"] = 0  # the rate rises again, and with it the BD-rate for a while
+    if state and (recipe.objective, recipe.noise) != (before.objective, before.noise):
+        state["best"] = math.inf  # none to compare with
     files, skipped = find_images(folders, 2 * recipe.patch)
     if not files:
         raise ValueError(f"no image of at least {2 * recipe.patch} pixels a side below {', '.join(map(str, folders))}")
