@@ -10,7 +10,7 @@ from PIL import Image
 
 from aecodec import Codec
 from aecodec.image import Plane
-from bench import codecs, exactness, speed
+from bench import codecs, everyday, exactness, speed
 from bench.macs import count
 
 from .test_bench import run
@@ -54,6 +54,25 @@ def test_speed_of_every_codec_at_the_same_rate(one_photo: Path) -> None:
         assert 0.6 < row["bpp"] <= speed.BPP
         assert row["encode"] > 0
         assert row["decode"] > 0
+
+
+def test_everyday_use(one_photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SMALL", 64), ("COLUMNS", 4), ("ROWS", 2), ("LARGE", (200, 120)), ("ROUNDS", 1)):
+        monkeypatch.setattr(everyday, name, value)
+    monkeypatch.setattr(everyday, "REGION", (60, 60, 64, 40))
+    result = run("everyday", "--data", one_photo)
+    assert result.exit_code == 0, result.output
+    assert len(re.findall(r"^(\S.*\S) +\S+ ms  1/\S+ of the whole$", result.output, re.M)) == 7
+    found = re.findall(r"^(\w+) --jobs 2: 8 files \S+ s, their pixels in 4 \S+ s", result.output, re.M)
+    assert found == ["compress", "decompress"]
+
+
+def test_what_the_coder_adds(one_photo: Path) -> None:
+    result = run("overhead", "--data", one_photo)
+    ratios = [float(ratio) for ratio in re.findall(r"bpp on disk, (\S+) times the estimate", result.output)]
+    assert len(ratios) == 5
+    assert ratios == sorted(ratios, reverse=True), "the header and the checksums have the same size in all files"
+    assert 1 < ratios[-1] < 1.02
 
 
 def test_memory_is_that_of_the_command_alone(photo: Plane) -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageCms
 from typer.testing import CliRunner, Result
 
-from aecodec import Codec, SymbolMismatch, container, registry
+from aecodec import Codec, SymbolMismatch, cli, container, registry
 from aecodec.cli import app
 from aecodec.container import Container, Tile
 from aecodec.image import Plane
@@ -39,6 +39,37 @@ def png(tmp_path: Path, small_image: Image.Image) -> Path:
 
 def left(folder: Path) -> set[str]:
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_below_the_lines_of_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with cli._progress(2, stream, slow=False) as (show, advance):
+        advance(0.5)
+        show("a [bold] name of 95 letters" + "." * 68)
+    text = stream.getvalue()
+    assert "a [bold] name of 95 letters" + "." * 68 + "\n" in text, "neither markup nor broken in two"
+    assert "50%" in text
+    assert text.rstrip("\r").endswith("\x1b[2K"), "the bar goes in the end"
+
+
+@pytest.mark.parametrize(
+    ("stream", "slow", "bar"), [(io.StringIO(), True, False), (Terminal(), False, False), (Terminal(), True, True)]
+)
+def test_no_bar_for_one_quick_file_or_without_a_terminal(
+    stream: io.StringIO, slow: bool, bar: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    with cli._progress(1, stream, slow) as (show, advance):
+        advance(0.25)
+        show("done")
+    assert ("100%" in stream.getvalue()) is bar
+    assert "done\n" in stream.getvalue()
 
 
 def test_there_and_back(png: Path) -> None:
