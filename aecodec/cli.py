@@ -94,12 +94,13 @@ def compress(
     roi: Annotated[
         list[str] | None,
         typer.Option(
-            help="Region of interest, x,y,width,height:+20 or mask.png:+20: what to add to the quality there."
+            help="Region of interest, x,y,width,height:+20 or mask.png:+20: what to add to the quality there. Tiles of "
+            "128 pixels take the largest number in them."
         ),
     ] = None,
     effort: Annotated[
         int,
-        typer.Option(min=0, max=9, help="Time to spend on a smaller file: 0 none, 9 three thousand steps of a search."),
+        typer.Option(min=0, max=9, help="Time to spend on a better file for its size: 0 none, 9 three thousand steps."),
     ] = 0,
     thumbnail: Annotated[
         bool, typer.Option("--thumbnail", help="Store a small copy too, for a fast --scale 1/8: 4 kB a megapixel.")

@@ -100,7 +100,8 @@ class Codec:
             roi: what to add to the quality at each pixel, ``[H, W]`` integers, for regions of interest. Tiles of 128
                 pixels take the largest number in them.
             effort: 0 (plain rounding) to 9 (three thousand steps of a search for better symbols, which decode as fast).
-                The search draws its random numbers from a fixed seed: on the same machine it finds the same file.
+                The search draws its random numbers from a fixed seed: on the same machine, with as many threads, it
+                finds the same file.
             progress: called with the share of the search that is done, from 0 to 1. What it raises ends the search.
             thumbnail: store a copy at 1/8 of the size too, which ``scale=1/8`` then decodes alone, in little time.
 
@@ -130,20 +131,21 @@ class Codec:
 
         Files are encoded until neighbouring qualities lie on both sides of the target, about four of them. Where there
         are several tiles, some then get the better quality as far as the size allows. With ``roi``, it is the quality
-        that its numbers are added to that is searched for, from 0 to 100.
+        that its numbers are added to that is searched for, from 0 to 100. Size and PSNR are taken to grow with the
+        quality; in flat or tiny pictures they do not always, and a better file than the one found can exist.
 
         Args:
             picture: as for `compress`.
             size: of the whole file, metadata, alpha and thumbnail included.
             bpp: the same over the number of pixels, times 8.
-            psnr: of the decoded 8-bit pixels, alpha left aside.
+            psnr: of the decoded 8-bit pixels, those under alpha 0 left aside.
             roi: as for `compress`.
             effort: as for `compress`, spent on every file near the target that is tried, about three.
             progress: as for `compress`, for one file after the other.
             thumbnail: as for `compress`.
 
         Raises:
-            TargetMissed: where no quality meets the target; it carries the nearest file.
+            TargetMissed: where no quality that was tried meets the target; it carries the nearest file.
             TypeError, ValueError, LimitExceeded: as `compress`, and unless exactly one target is given.
         """
         if [size, bpp, psnr].count(None) != 2:
@@ -164,10 +166,11 @@ class Codec:
 
         if psnr is not None:
             original = coding.tensor(prepared.pixels, torch.device("cpu")).numpy()
+            visible = None if prepared.alpha is None else prepared.alpha > 0
 
             def decibels(data: bytes) -> float:
                 (decoded,) = self._pixels([container.read(data, self.max_pixels)], None, 1)
-                return control.psnr(original, decoded.cpu().numpy())
+                return control.psnr(original, decoded.cpu().numpy(), visible)
 
             found = above(decibels, math.nextafter(psnr, -math.inf), control.DECIBELS)
             if found > control.BEST:

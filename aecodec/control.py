@@ -24,13 +24,18 @@ BAND = 64  # rows that are compared at once
 SECANTS = 5  # measurements that trust in a straight line
 
 
-def psnr(original: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) -> float:
-    """In decibels, at most 138."""
-    squares = 0
+def psnr(
+    original: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8], where: npt.NDArray[np.bool_] | None = None
+) -> float:
+    """In decibels, at most 138, of pictures ``[H, W, C]`` or of their pixels ``where`` a plane ``[H, W]`` is true."""
+    squares, samples = 0, 0
     for top in range(0, len(original), BAND):  # a large picture leaves no room for its differences
         rows = slice(top, top + BAND)
-        squares += int((np.subtract(original[rows], decoded[rows], dtype=np.int32) ** 2).sum(dtype=np.int64))
-    return 10 * math.log10(255**2 / max(squares / original.size, 1e-9))
+        difference = np.subtract(original[rows], decoded[rows], dtype=np.int32)
+        if where is not None:
+            difference = difference[where[rows]]
+        squares, samples = squares + int((difference**2).sum(dtype=np.int64)), samples + difference.size
+    return 10 * math.log10(255**2 / max(squares / max(samples, 1), 1e-9))
 
 
 def crossing(measure: Callable[[int], float], goal: float, slope: float, start: int = BEST // 2) -> int:

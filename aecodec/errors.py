@@ -11,7 +11,7 @@
         * BadChecksum: a CRC-32 does not match
         * SymbolMismatch: the decoded symbols are not the encoded ones
 * DamageWarning (a UserWarning): what is missing in a picture that was decoded with errors="conceal"
-* TargetMissed (a ValueError): no quality gives the size or the PSNR that was asked for
+* TargetMissed (a ValueError): no quality that was tried has the size or the PSNR that was asked for
 """
 
 
@@ -60,7 +60,7 @@ class DamageWarning(UserWarning):
 
 
 class TargetMissed(ValueError):
-    """No quality meets the target; ``nearest`` is the file that comes closest."""
+    """No quality that was tried meets the target; ``nearest`` is the file that comes closest."""
 
     def __init__(self, message: str, nearest: bytes):
         super().__init__(message, nearest)  # both, so that it pickles

@@ -54,7 +54,8 @@ def symbols(
 ) -> Iterator[tuple[int, list[Part]]]:
     """Places and parts of a picture's tiles after the rounds of an ``effort`` of 1 to `MOST`.
 
-    The same each time on the same machine. ``progress`` is called with the share that is done, after each step.
+    The same each time on the same machine with as many threads. ``progress`` is called with the share that is done,
+    after each step.
     """
     with torch.inference_mode(False), torch.enable_grad(), m.in_float32():  # whatever the caller's modes are
         search = Search(m, pixels, qualities, tile_size)

@@ -63,6 +63,17 @@ def test_the_smallest_file_of_a_psnr(codec: Codec, small: Plane) -> None:
     assert psnr(codec.decompress(codec.compress(small, quality - 1), "numpy"), small) < 33
 
 
+def test_hidden_pixels_have_no_part_in_a_psnr(codec: Codec, small: Plane) -> None:
+    """They are filled with what codes cheaply, and decode to that almost exactly."""
+    alpha = np.zeros(small.shape[:2], np.uint8)
+    alpha[20:50, 30:60] = 255
+    data = codec.compress_to(np.dstack((small, alpha)), psnr=36.0)
+    visible = codec.decompress(data, "numpy")[20:50, 30:60, :3]
+    assert 36 <= psnr(visible, small[20:50, 30:60]) < 36.6
+    hidden = np.dstack((small, 0 * alpha))
+    assert codec.compress_to(hidden, psnr=60.0) == codec.compress(hidden, 0)
+
+
 def test_targets_that_cannot_be_met(codec: Codec, small: Plane) -> None:
     with pytest.raises(TargetMissed, match="smallest") as missed:
         codec.compress_to(small, size=50)
