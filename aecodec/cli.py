@@ -103,7 +103,8 @@ def compress(
         typer.Option(min=0, max=9, help="Time to spend on a better file for its size: 0 none, 9 three thousand steps."),
     ] = 0,
     thumbnail: Annotated[
-        bool, typer.Option("--thumbnail", help="Store a small copy too, for a fast --scale 1/8: 4 kB a megapixel.")
+        bool,
+        typer.Option("--thumbnail", help="Store a small copy too, for a fast --scale 1/8: about 5 kB a megapixel."),
     ] = False,
     strip: Annotated[
         bool, typer.Option("--strip", help="Leave out EXIF and XMP, where cameras and places are named.")
@@ -139,6 +140,9 @@ def compress(
         print("aecodec: --strict goes with --target-bytes, --target-bpp or --target-psnr", file=sys.stderr)
         raise typer.Exit(2)
     planned = _plan(images, out, recursive, files.IMAGE_SUFFIXES, ".aec")
+    if delete_source and any(files.STANDARD in (job.source, job.target) for job in planned):
+        print("aecodec: --delete-source goes with files, not with -", file=sys.stderr)
+        raise typer.Exit(2)
     codec = _codec(device, weights, max_pixels)
     regions = [_usage(control.Region.parse, text) for text in roi or []]
 
@@ -368,7 +372,7 @@ def _training(module: str) -> Any:
     try:
         return import_module(f".training.{module}", __package__)
     except ModuleNotFoundError as error:
-        print(f'aecodec: {error.name} is missing: pip install "aecodec[train]"', file=sys.stderr)
+        print(f'aecodec: {error.name} is missing: pip install ".[train]"', file=sys.stderr)
         raise typer.Exit(2) from None
 
 
@@ -453,7 +457,7 @@ def _progress(count: int, stream: TextIO, slow: bool) -> "Iterator[tuple[Callabl
         def show(line: str) -> None:
             nonlocal done
             done += 1
-            bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            bar.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
             bar.update(task, completed=done)
 
         yield show, lambda share: bar.update(task, completed=done + share)

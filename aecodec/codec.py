@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_TOGETHER = 16  # pictures that pass the networks at once, whatever their size
-THUMBNAIL_QUALITY = 60  # about 33 dB, for 4 kB per megapixel of the picture
+THUMBNAIL_QUALITY = 60  # about 33 dB, for 4 to 6 kB per megapixel of the picture
 IN_FLIGHT = 3  # images of `compress_many` between analysis and output
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -71,7 +71,7 @@ class Codec:
         self.device = torch.device(name)
         self.max_pixels = max_pixels
         own = isinstance(weights, Path)
-        path = Path(weights) if own else registry.folder() / f"{weights}.safetensors"
+        path = Path(weights) if own else registry.named(str(weights))
         if not path.is_file():
             raise ValueError(f"no weights {str(weights)!r}")
         self.model = (model.load if own else model.load_installed)(path, self.device)
@@ -150,7 +150,7 @@ class Codec:
         """
         if [size, bpp, psnr].count(None) != 2:
             raise ValueError("give one of size, bpp and psnr")
-        target = next(value for value in (size, bpp, psnr) if value is not None)
+        target, effort = next(value for value in (size, bpp, psnr) if value is not None), _checked_effort(effort)
         if not abs(target) < 1e12:
             raise ValueError(f"target {target}: expected a number that a file can have")
         prepared = self._prepare(picture, thumbnail)
@@ -365,7 +365,8 @@ class Codec:
                 that says which tiles are missing: they are filled from their neighbours, and what is missing of the
                 alpha plane is opaque.
             region: (x, y, width, height) of the only pixels that are wanted, within the picture. Only the tiles around
-                are decoded; the pixels are those of the whole picture, to within the rounding of floats.
+                are decoded, but all of them with ``errors="conceal"``; the pixels are those of the whole picture, to
+                within the rounding of floats.
             scale: 1, 1/2, 1/4 or 1/8: a smaller picture, each pixel the mean of a square of pixels, in less time; sides
                 are rounded up. At 1/8 it is the file's thumbnail if there is one, else an estimate from the latents,
                 without the synthesis. With a region, what comes out is every pixel of the smaller picture that the
@@ -376,6 +377,11 @@ class Codec:
             TypeError: for what is no bytes.
             ValueError: for a region that is not within the picture, or another scale.
         """
+        return self._decompress(data, output, errors, region, scale)
+
+    def _decompress(
+        self, data: Data, output: Output, errors: Errors, region: Rectangle | None, scale: float
+    ) -> Decoded:
         if errors not in ("strict", "conceal"):
             raise ValueError(f"errors {errors!r}: expected strict or conceal")
         shrink = _shrink(scale)
@@ -383,7 +389,7 @@ class Codec:
         if errors == "conceal":
             pixels, alpha, metadata, damage = self._remains(data, region, shrink)
             if damage:
-                warnings.warn(damage, DamageWarning, stacklevel=2)
+                warnings.warn(damage, DamageWarning, stacklevel=3)
             return _finish(pixels, alpha, metadata, output)
         parsed = container.read(data, self.max_pixels)
         alpha = _alpha(parsed, region, shrink)  # first: it is cheap to refuse
@@ -439,7 +445,7 @@ class Codec:
         """The picture as far as the first bytes of a file tell, while the others are still on their way.
 
         As `salvage`, but nothing is wrong with a file that goes on. Raises `Truncated` as long as the header is not
-        there.
+        there, and `NotAec` for no bytes at all.
         """
         return self.salvage(data, region=region, scale=scale)[0]
 
@@ -646,4 +652,4 @@ def decompress(
     >>> aecodec.decompress(data, "numpy").shape
     (20, 30, 1)
     """
-    return _shared(device).decompress(data, output, errors, region, scale)
+    return _shared(device)._decompress(data, output, errors, region, scale)

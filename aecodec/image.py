@@ -168,6 +168,10 @@ def _from_pil(image: Image.Image) -> Picture:
         notes.append("16 bits per sample reduced to 8")
         if raw_modes[0].startswith("LA"):  # which Pillow reads as RGBA
             image = image.convert("LA")
+        clear = image.info.get("transparency")
+        if isinstance(clear, tuple):  # in 16 bits, where the pixels are the upper 8 of these
+            image = image.copy()
+            image.info["transparency"] = tuple(level >> 8 for level in clear)
     if image.mode == "CMYK":
         image = _cmyk_to_rgb(image, metadata.pop("icc", None), notes)
     elif image.mode == "F":

@@ -30,8 +30,15 @@ def shuffle(x: Tensor, r: int) -> Tensor:
     return x.reshape(b, h * r, w * r, c // (r * r))
 
 
+def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Depthwise 3x3 convolution with zero padding. ``weight``: ``[C, 3, 3]``."""
+    # [B, H, W, C] seen as [B, C, H, W] is torch's channels_last: no copy either way
+    x = F.conv2d(x.permute(0, 3, 1, 2), weight[:, None], bias, padding=1, groups=len(weight))
+    return x.permute(0, 2, 3, 1)
+
+
 class Depthwise(nn.Module):
-    """Depthwise 3x3 convolution with zero padding; starts near the identity."""
+    """`depthwise` with weights to learn; starts near the identity."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -41,10 +48,7 @@ class Depthwise(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        # [B, H, W, C] seen as [B, C, H, W] is torch's channels_last: no copy either way
-        x = x.permute(0, 3, 1, 2)
-        x = F.conv2d(x, self.weight[:, None], self.bias, padding=1, groups=len(self.weight))
-        return x.permute(0, 2, 3, 1)
+        return depthwise(x, self.weight, self.bias)
 
 
 class Block(nn.Module):
@@ -64,7 +68,7 @@ class Block(nn.Module):
             y = x + self.project(activate(self.expand(y)))
             return y
         # piece by piece, so that what is hidden stays in the cache: it is the largest thing here
-        result = torch.empty(x.shape, dtype=x.dtype)
+        result = torch.empty(x.shape, dtype=x.dtype, device=x.device)
         pieces = (torch.split(t.flatten(0, 2), PIECE) for t in (x, y, result))
         for before, mixed, after in zip(*pieces, strict=True):
             hidden = F.leaky_relu(self.expand(mixed), LEAK, inplace=True)

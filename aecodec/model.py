@@ -83,9 +83,9 @@ def _check(tensors: Mapping[str, npt.NDArray[Any]], design: Design) -> None:
 
 def _between(knots: Tensor) -> Tensor:
     """``[n, ...]``, for qualities from 0 to 100 at equal distances, interpolated to ``[101, ...]``."""
-    x = torch.arange(QUALITIES, dtype=torch.float32) * ((len(knots) - 1) / (QUALITIES - 1))
+    x = torch.arange(QUALITIES, dtype=torch.float32, device=knots.device) * ((len(knots) - 1) / (QUALITIES - 1))
     low = x.floor().clamp(max=len(knots) - 2).long()
-    return torch.lerp(knots[low], knots[low + 1], (x - low).to(knots.device)[:, None, None])
+    return torch.lerp(knots[low], knots[low + 1], (x - low)[:, None, None])
 
 
 class Model:
@@ -103,8 +103,9 @@ class Model:
             return torch.from_numpy(array.astype(np.float32)).to(device)
 
         def network(kind: Callable[[Design], nn.Module], prefix: str) -> Any:
-            # not on torch's meta device, whose first use takes 0.7 s; the caller's random numbers stay what they were
-            with torch.random.fork_rng(devices=[]):
+            # not on torch's meta device, whose first use takes 0.7 s, nor on the caller's default one; the caller's
+            # random numbers stay what they were
+            with torch.device("cpu"), torch.random.fork_rng(devices=[]):
                 module = kind(design)
             module.load_state_dict({name: torch.from_numpy(t) for name, t in part(prefix).items()}, assign=True)
             return module.to(device, torch.float32).eval().requires_grad_(False)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .layers import activate
+from .layers import activate, depthwise
 from .prior import (
     ACTIVATION_BITS,
     GROUP,
@@ -23,7 +23,8 @@ from .prior import (
 LAMBDA_MIN, LAMBDA_MAX = 0.0005, 0.7
 SCALE_MAX_LOG2 = SCALE_MIN_LOG2 + (SCALES - 1) / 8
 LIKELIHOOD_FLOOR = 1e-9
-ORDER = torch.tensor([4 * p + GROUP[s][p] for s in range(STEPS) for p in range(4)])  # what is coded when
+ORDER = [4 * p + GROUP[s][p] for s in range(STEPS) for p in range(4)]  # what is coded when
+PLACES = sorted(range(len(ORDER)), key=ORDER.__getitem__)  # the inverse
 
 
 def lagrangian(t: Tensor) -> Tensor:
@@ -93,13 +94,13 @@ def _by_step(x: Tensor) -> Tensor:
     """``[B, h, w, N]`` -> ``[STEPS, 4, B, h/2, w/2, N/4]``: what each context step codes at each cell position."""
     b, h, w, n = x.shape
     x = x.reshape(b, h // 2, 2, w // 2, 2, 4, n // 4).permute(2, 4, 5, 0, 1, 3, 6)  # [2, 2, group, B, h/2, w/2, N/4]
-    x = x.flatten(0, 2).index_select(0, ORDER.to(x.device))
+    x = x.flatten(0, 2).index_select(0, torch.tensor(ORDER, device=x.device))
     return x.reshape(STEPS, 4, *x.shape[1:])
 
 
 def _in_place(parts: list[Tensor]) -> Tensor:
     """The inverse of `_by_step`."""
-    x = torch.cat(parts).index_select(0, ORDER.argsort().to(parts[0].device))
+    x = torch.cat(parts).index_select(0, torch.tensor(PLACES, device=parts[0].device))
     x = x.reshape(2, 2, 4, *x.shape[1:]).permute(3, 4, 0, 5, 1, 2, 6)  # [B, h/2, 2, w/2, 2, group, N/4]
     return x.flatten(5, 6).flatten(3, 4).flatten(1, 2)
 
@@ -139,9 +140,7 @@ class FloatPrior(FloatStructure):
         return F.linear(x, self.tensors[f"{name}.weight"][:, :columns], self.tensors[f"{name}.bias"])
 
     def depthwise(self, name: str, x: Tensor) -> Tensor:
-        weight = self.tensors[f"{name}.weight"][:, None]
-        x = F.conv2d(x.permute(0, 3, 1, 2), weight, self.tensors[f"{name}.bias"], padding=1, groups=len(weight))
-        return x.permute(0, 2, 3, 1)
+        return depthwise(x, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])
 
     def scale(self, name: str, x: Tensor, quality: int) -> Tensor:
         return x * self.tensors[name][quality]

@@ -16,6 +16,11 @@ def folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "weights"
 
 
+def named(name: str) -> Path:
+    """Where the weights of a name are, if there are any."""
+    return folder() / f"{name}.safetensors"
+
+
 @cache
 def installed() -> dict[bytes, Path]:
     """The weights files by the model id that they state. Raises ValueError for a file that states none."""

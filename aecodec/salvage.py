@@ -78,6 +78,8 @@ def _keep(found: Remains, kind: bytes, payload: memoryview) -> None:
         except Corrupt:
             found.tiles.append(None)
         return
+    if kind == b"HEAD":  # a second one
+        return
     container.check_critical(kind)
     if kind == b"aLPH":
         found.alpha = bytes(payload)
@@ -87,13 +89,13 @@ def _keep(found: Remains, kind: bytes, payload: memoryview) -> None:
 
 
 def _next_whole(whole: bytes, start: int, budget: int) -> tuple[int, int]:
-    """Where the chunk after the damaged one begins, or the next tile, or the end; and what is left of the budget.
-
-    Only chunks count whose checksum is right.
-    """
+    """Where the chunk after the damaged one begins, or the next whole tile, or the end; what is left of the budget."""
     view = memoryview(whole)
     length = int.from_bytes(whole[start + 4 : start + 8], "little")  # of the damaged one, if that is right
     position, searched = start + 12 + length, start
+    budget -= length if position <= len(whole) else 1  # for its own checksum
+    if budget > 0 and whole[position : position + 4] == b"TILE":  # it is right, however damaged the next one is
+        return position, budget
     while budget > 0 and position >= 0:
         try:
             if position < len(whole):

@@ -10,6 +10,7 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
+from aecodec.batch import printable
 from aecodec.container import MAX_PIXELS
 from aecodec.files import IMAGE_SUFFIXES, open_picture
 
@@ -54,7 +55,7 @@ def survey(paths: Sequence[Path], root: Path | None, show: Callable[[], None]) -
     samples: dict[str, Sample] = {}
     skipped = {}
     for path in paths:
-        name = _printable(path.relative_to(root).as_posix() if root else path.name)
+        name = printable(path.relative_to(root).as_posix() if root else path.name)
         try:
             image, notes = read(path)
         except (OSError, ValueError) as error:
@@ -70,11 +71,6 @@ def survey(paths: Sequence[Path], root: Path | None, show: Callable[[], None]) -
                 skipped[name] = f"the same pixels as {first.name}"
         show()
     return list(samples.values()), skipped
-
-
-def _printable(name: str) -> str:
-    """The name with what a terminal would not show, or could not, written as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def digest(image: Image.Image) -> str:

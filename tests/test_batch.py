@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ from aecodec.image import Plane
 
 
 @pytest.fixture(autouse=True)
-def threads_as_before() -> None:
-    torch.set_num_threads(1)  # which several jobs at once change
+def threads_as_before() -> Iterator[None]:
+    """Two in each test, as several jobs at once share them, and what there were after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def run(*arguments: object) -> Result:
@@ -152,13 +157,12 @@ def test_no_error_ends_the_batch(at_once: int) -> None:
         raise TypeError("of the program")
 
     results: list[batch.Result] = []
-    threads = torch.get_num_threads()
     batch.run([Job(Path("a"), Path("-")), Job(Path("b"), Path("-"))], work, results.append, lambda _: None, at_once)
     assert sorted(result.line for result in results) == ["a: TypeError: of the program", "b: TypeError: of the program"]
-    assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == 2
 
 
-def test_a_result_keeps_no_picture(tmp_path: Path, photo: Plane) -> None:
+def test_a_result_keeps_no_picture() -> None:
     """Of those whose target was missed, as of others: a folder has many."""
     held = []
 

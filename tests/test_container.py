@@ -2,7 +2,6 @@
 
 import struct
 from dataclasses import replace
-from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -11,13 +10,11 @@ from hypothesis import strategies as some
 from aecodec import container, errors
 from aecodec.container import Container, Header, Tile
 
+from .make_corrupt import chunk
+
 HEADER = Header(b"modelid.", 600, 300, "RGB", 40, 512)
 FILE = Container(HEADER, [Tile(40, 1, b"abcd"), Tile(41, 2, b"")], {"icc": b"profile", "exif": b"MM", "xmp": b"<x/>"})
 DATA = container.write(FILE)
-
-
-def chunk(kind: bytes, payload: bytes) -> bytes:
-    return struct.pack("<4sI", kind, len(payload)) + payload + struct.pack("<I", crc32(kind + payload))
 
 
 def head(**fields: int) -> bytes:

@@ -30,20 +30,22 @@ def test_attack(codec: Codec, path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_salvage_of_an_attack(codec: Codec, path: Path) -> None:
-    """A picture of the header's size, or one of our errors where there is no header to trust."""
-    small = Codec(device="cpu", max_pixels=1 << 20)
+def test_salvage_of_an_attack(path: Path) -> None:
+    """A picture of the header's size, unless there is no header to trust or something that this release cannot know."""
+    small, data = Codec(device="cpu", max_pixels=1 << 20), path.read_bytes()
+    try:
+        header = container.read_header(data, small.max_pixels)
+    except AecError as error:
+        with pytest.raises(type(error)):
+            small.decompress(data, errors="conceal")
+        return
+    if path.stem in ("UnknownModel", "UnsupportedFeature-critical-chunk"):
+        with pytest.raises(AecError):
+            small.decompress(data, errors="conceal")
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            image = small.decompress(path.read_bytes(), errors="conceal")
-        except AecError:
-            without_a_header = ("BadChecksum-of-the-header", "Truncated-in-the-", "Truncated-before", "Corrupt-")
-            refused = ("NotAec", "Unsupported", "UnknownModel", "LimitExceeded", "Truncated-2^28", *without_a_header)
-            assert path.stem.startswith(refused)
-            return
-    header = container.read_header(path.read_bytes())
-    assert image.size == (header.width, header.height)
+        assert small.decompress(data, errors="conceal").size == (header.width, header.height)
 
 
 # a first picture brings the libraries in; the limit is for what a file adds

@@ -113,7 +113,7 @@ def test_a_full_disk(codec: Codec, photo: Plane, tmp_path: Path, small_disk: Pat
     assert [source.exists() for source in sources] == [True, False]
 
 
-def test_a_limit_of_file_size(codec: Codec, tmp_path: Path) -> None:
+def test_a_limit_of_file_size(tmp_path: Path) -> None:
     """As a full disk, where none can be mounted."""
     target = tmp_path / "a.aec"
     target.write_bytes(b"old")

@@ -137,19 +137,30 @@ def test_sixteen_bit_gray_with_a_clear_level() -> None:
     assert picture.alpha.tolist() == [[0, 255]]
 
 
+def test_sixteen_bit_colour_with_a_clear_one() -> None:
+    levels = np.array([[0x1234, 0x3456, 0x5678], [0, 0, 0], [0x3400, 0x5600, 0x7800]], np.uint16)
+    data = raw_png(3, 1, 2, b"\0" + levels.astype(">u2").tobytes(), clear=levels[0].astype(">u2").tobytes())
+    picture = from_any(Image.open(io.BytesIO(data)))
+    assert picture.alpha is not None
+    assert picture.alpha.tolist() == [[0, 255, 255]]
+    assert picture.pixels[0, 1:].tolist() == [[0, 0, 0], [0x34, 0x56, 0x78]]
+
+
 def test_integers_of_eight_bits_stay_bright() -> None:
     assert from_any(Image.new("L", (3, 3), 250).convert("I")).pixels.min() == 250
 
 
-def raw_png(width: int, height: int, colour_type: int, rows: bytes) -> bytes:
+def raw_png(width: int, height: int, colour_type: int, rows: bytes, clear: bytes = b"") -> bytes:
     """A PNG of 16 bits per sample, which Pillow does not write."""
 
     def chunk(kind: bytes, payload: bytes) -> bytes:
         return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
 
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunks
+    chunks = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    if clear:
+        chunks.insert(1, chunk(b"tRNS", clear))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])

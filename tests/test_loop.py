@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -236,4 +237,8 @@ def test_what_cannot_be_trained(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exists"):
         loop.train([folder], run, {})
     with pytest.raises(ValueError, match="damaged"):
+        loop.train([folder], run, {}, resume=True)
+    weights = Network(SMALL).state_dict()
+    torch.save({"design": asdict(SMALL), "network": weights, "average": weights}, run / "checkpoint.pt")
+    with pytest.raises(ValueError, match="not a checkpoint"):
         loop.train([folder], run, {}, resume=True)

@@ -31,6 +31,16 @@ def test_a_written_file_is_the_same_model(whole: tuple[dict[str, Any], Design], 
     assert model.load(tmp_path / "a.safetensors", torch.device("cpu")).id == codec.model.id
 
 
+def test_another_default_device_changes_nothing(codec: Codec, small: Plane) -> None:
+    expected = codec.compress(small, 40, effort=1)
+    with torch.device("meta"):
+        other = Codec(device="cpu", weights=registry.named("base"))
+        assert other.compress(small, 40, effort=1) == expected
+        np.testing.assert_array_equal(other.decompress(expected, "numpy"), codec.decompress(expected, "numpy"))
+        other.decompress(expected, scale=1 / 8)
+        other.verify(expected)
+
+
 def put(name: str, change: Callable[[Any], Any]) -> Attack:
     def attack(tensors: dict[str, Any], design: dict[str, Any]) -> None:
         tensors[name] = np.ascontiguousarray(change(tensors[name]))

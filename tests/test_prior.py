@@ -9,7 +9,17 @@ import torch
 from safetensors.numpy import load_file
 
 from aecodec import Codec, registry
-from aecodec.prior import ACTIVATION_LIMIT, CELL, GROUP, SCALES, STEPS, SYMBOL_LIMIT, ExactPrior
+from aecodec.prior import (
+    ACTIVATION_BITS,
+    ACTIVATION_LIMIT,
+    CELL,
+    GROUP,
+    SCALES,
+    STEPS,
+    SYMBOL_LIMIT,
+    TABLE_BITS,
+    ExactPrior,
+)
 
 HEIGHT, WIDTH, BATCH = 9, 6, 7
 Record = list[npt.NDArray[np.int64]]
@@ -146,11 +156,17 @@ def test_every_position_is_coded_once() -> None:
 
 
 def test_arrange_follows_the_order_of_the_steps(codec: Codec) -> None:
-    """What `decode` hands out and what `arrange` collects are the same entries."""
+    """What `decode` asks for and what `arrange` collects are the same entries."""
     prior = codec.model.prior
     plane = torch.arange(5 * 3 * prior.latents, dtype=torch.float64).reshape(1, 5, 3, prior.latents)
-    seen = torch.cat([prior.arrange(step, plane) for step in range(STEPS)], 1)
-    assert sorted(seen[0].tolist()) == plane.flatten().tolist()
+    z = torch.zeros(1, 2, 1, prior.tensors["hyper_inverse_gain"].shape[1], dtype=torch.float64)
+
+    def answer(step: int, mean: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        wanted: torch.Tensor = prior.arrange(step, plane)
+        return (wanted - mean) / (1 << ACTIVATION_BITS)
+
+    latents = prior.decode(z, torch.tensor([50]), 5, 3, answer)
+    assert torch.equal(latents, torch.floor(plane * prior.tensors["inverse_gain"][50] / (1 << TABLE_BITS) + 0.5))
 
 
 @pytest.mark.usefixtures("threads")

@@ -1,7 +1,9 @@
 """Damaged files: what is whole comes out as it was, and the rest without holes."""
 
+import struct
 import warnings
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +12,13 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import aecodec
 from aecodec import AecError, Codec, DamageWarning, NotAec, UnsupportedFeature, container, salvage
 from aecodec.cli import app
 from aecodec.image import Plane
 
 from .conftest import psnr
+from .make_corrupt import chunk
 
 HEADER = container.FIRST_CHUNK
 
@@ -104,7 +108,7 @@ def test_a_changed_head_of_a_chunk_costs_nothing(codec: Codec, tiled: bytes, pla
         )
 
 
-def test_lost_chunks(codec: Codec, tiled: bytes) -> None:
+def test_lost_chunks(tiled: bytes) -> None:
     """The last tiles keep their place although nothing in the file numbers them."""
     where, tiles = tiles_of(tiled), container.read(tiled).tiles
 
@@ -118,6 +122,41 @@ def test_lost_chunks(codec: Codec, tiled: bytes) -> None:
     assert places(gone) == [0, -1, 2, 3, 4, 5]
     extra = tiled[: where[1].start] + b"xx" + tiled[where[1].start :]
     assert places(extra) == list(range(6))
+
+    def damaged(*which: int) -> bytes:
+        data = bytearray(tiled)
+        for place in which:
+            data[where[place].start + 20] ^= 1
+        return bytes(data)
+
+    assert places(damaged(1, 2, 4)) == [0, -1, -1, 3, -1, 5]
+    assert places(damaged(1, 2)[: where[5].start + 30])[:5] == [0, -1, -1, 3, 4]
+    cut = salvage.parse(damaged(1)[: where[2].start + 30], 1 << 20)
+    assert cut.tiles[2] is cut.cut is not None, "the start of the one after a damaged one"
+
+
+def test_checksums_take_no_more_than_their_budget(tiled: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads of tiles that reach to the end of the file, each with a whole tile behind it."""
+    small, count, spent = chunk(b"TILE", bytes(5)), 2000, 0
+    data = tiled[:HEADER]
+    for n in range(count):
+        data += struct.pack("<4sI", b"TILE", (count - n - 1) * (8 + len(small)) + len(small) - 4) + small
+
+    def counted(payload: memoryview, start: int = 0) -> int:
+        nonlocal spent
+        spent += len(payload)
+        return crc32(payload, start)
+
+    monkeypatch.setattr(container, "crc32", counted)
+    salvage.parse(data, 1 << 20)
+    assert spent < (salvage.EFFORT + 3) * len(data)
+
+
+def test_a_warning_names_the_line_that_asked(codec: Codec, tiled: bytes) -> None:
+    for decompress in (codec.decompress, aecodec.decompress):
+        with pytest.warns(DamageWarning) as caught:
+            decompress(tiled[:-20], errors="conceal")
+        assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
 
 
 def test_the_start_of_a_tile(codec: Codec, photo: Plane) -> None:
@@ -192,7 +231,7 @@ def test_fill_is_between_what_it_is_made_of() -> None:
     assert (salvage.fill(plane, torch.zeros_like(known)) == plane).all(), "nothing to make it of"
 
 
-def test_command_line(codec: Codec, tiled: bytes, tmp_path: Path) -> None:
+def test_command_line(tiled: bytes, tmp_path: Path) -> None:
     (tmp_path / "cut.aec").write_bytes(tiled[: len(tiled) // 2])
     source, target = str(tmp_path / "cut.aec"), tmp_path / "cut.png"
     result = CliRunner().invoke(app, ["decompress", source])

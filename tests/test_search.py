@@ -147,6 +147,23 @@ def test_relaxed_rounding(temperature: float) -> None:
 def test_effort_out_of_range(codec: Codec, small: Plane, effort: int) -> None:
     with pytest.raises(ValueError, match="effort"):
         codec.compress(small, effort=effort)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="effort"):
+        patch.delattr(Codec, "_encode")  # before any work is done
+        codec.compress_to(small, bpp=1, effort=effort)
+
+
+FIRST = """
+import torch
+with torch.inference_mode():
+    import aecodec, numpy
+    data = aecodec.compress(numpy.full((20, 30, 3), 90, numpy.uint8), device="cpu", effort=1)
+    print(len(data) == len(aecodec.compress(numpy.full((20, 30, 3), 90, numpy.uint8), device="cpu", effort=1)))
+"""
+
+
+def test_a_first_use_within_a_mode_without_gradients() -> None:
+    """What is made on import may not bear the mode's mark."""
+    assert subprocess.run([sys.executable, "-c", FIRST], capture_output=True, check=True).stdout.split() == [b"True"]
 
 
 def test_the_search_within_a_mode_without_gradients(codec: Codec, small: Plane) -> None:

@@ -18,7 +18,7 @@ from aecodec.layers import shuffle, unshuffle
 from aecodec.rate import gaussian_bits, lagrangian
 from aecodec.training import card, loop
 from aecodec.training.data import Patches, drawing, find_images
-from aecodec.training.export import freeze, gaussian, integer_frequencies, thaw
+from aecodec.training.export import ENTRIES, freeze, gaussian, integer_frequencies, read_checkpoint, thaw
 from aecodec.training.measure import measure
 from aecodec.training.network import Network
 from aecodec.training.objective import OBJECTIVES, WEIGHT_EXPONENT, objective
@@ -185,6 +185,7 @@ def test_the_whole_way_to_weights(folder: Path, others: Path, tmp_path: Path, ph
     for step in range(20):
         run.advance(*patches[step])
     run.save(tmp_path / "checkpoint.pt")
+    assert read_checkpoint(tmp_path / "checkpoint.pt").keys() == ENTRIES
     out = tmp_path / "mine.safetensors"
     card.export_with_card(tmp_path / "checkpoint.pt", out, [folder], others)
     codec = Codec(device="cpu", weights=out)

@@ -25,7 +25,7 @@ FIT_IMAGES = 400  # of the training images: enough symbols for every table
 def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path) -> None:
     """Write the weights file ``out`` and, beside it, its card.
 
-    Weights that are there already are replaced only by ones that cost less at every quality. Raises ValueError where
+    Weights that are there already are replaced only by ones that cost more at none. Raises ValueError where
     they are not, and for a folder without images.
     """
     if out.suffix != ".safetensors" or out.is_dir():
@@ -77,12 +77,12 @@ def _card(
 | design | {", ".join(f"{k} {v}" for k, v in asdict(network.design).items())} |
 | parameters | {sizes} |
 | objective | {OBJECTIVES[objective]}, λ from {LAMBDA_MIN} to {LAMBDA_MAX} as quality goes from 0 to 100 |
-| started from | {_origin(state.get("origin"))} |
+| started from | {_origin(state["origin"])} |
 | training | {state["step"]:,} steps in {state["seconds"] / 3600:.2f} hours; {_recipe(state["recipe"])} |
 | training data | {state["images"]} images |
 | fixed-point prior | {fixed_point_cost(network, codec, valid_files):.5f} times the rate of the float prior |
 | fitted tables | {fitted_tables_cost(network, codec, valid_files):.4f} times the rate of Gaussian ones |
-| BD-rate | {points["bd_rate"]} % against JPEG (4:2:0, optimised), {METRIC_NAMES[objective]}, validation images |
+| BD-rate against JPEG (4:2:0, optimised) | {_percent(points["bd_rate"])}; {METRIC_NAMES[objective]}, same images |
 
 Measured on the {len(valid_files)} validation images, none of them used for training; real files, decoded 8-bit RGB,
 means over images:
@@ -102,7 +102,11 @@ def _check_better(new: dict[str, Any], old: dict[str, Any], out: Path) -> None:
         raise ValueError(f"{out} stays, since it is better at quality {', '.join(map(str, worse))}; take another --out")
 
 
-def _origin(model: str | None) -> str:
+def _percent(bd_rate: float | None) -> str:
+    return "none, since the curves hardly overlap" if bd_rate is None else f"{bd_rate} %"
+
+
+def _origin(model: str) -> str:
     return f"model `{model}`" if model else "the Karhunen-Loeve transform of training patches"
 
 

@@ -1,5 +1,6 @@
 """How a training run went, from its log."""
 
+import io
 import json
 import math
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from ..files import write
 
 SMOOTH = 20  # entries of the log whose mean is drawn
 
@@ -53,4 +56,6 @@ def draw(run: Path, out: Path) -> None:
     rate.set(xlabel="hours", ylabel="BD-rate against JPEG on validation, %")
     for axes in (loss, rate):
         axes.grid(alpha=0.3)
-    figure.savefig(out, format="png", dpi=120)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
+    write(out, drawn.getvalue())

@@ -30,6 +30,10 @@ READOUT_SIDE = 512  # pixels that are looked at
 PRIOR_COUNTS = 1000.0  # how many symbols the Gaussian shape is worth against the counted ones
 
 
+ENTRIES = {"recipe", "design", "step", "seconds", "images", "origin", "best", "stalled"}  # of a checkpoint
+ENTRIES |= {"network", "average", "optimisers"}
+
+
 def load_network(checkpoint: Path) -> tuple[Network, dict[str, Any]]:
     """The averaged network of a checkpoint, and the checkpoint's other entries. Raises ValueError."""
     state = read_checkpoint(checkpoint)
@@ -43,6 +47,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         design, weights = state["design"], (state["network"], state["average"])
+        if missing := ENTRIES - state.keys():
+            raise ValueError(missing)
     except OSError:
         raise
     except Exception:  # broken files make torch raise almost anything

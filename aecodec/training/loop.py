@@ -141,7 +141,7 @@ def _validation_images(valid: Path, training: list[Path], objective: str) -> lis
 
 
 def _weights(init: str) -> Path:
-    installed = registry.folder() / f"{init}.safetensors"
+    installed = registry.named(init)
     return installed if installed.is_file() else Path(init)
 
 
@@ -364,9 +364,8 @@ class Run:
 
     def load(self, state: dict[str, Any]) -> None:
         """Take over what `save` has written, for a network of the same design."""
-        for name in ("step", "seconds", "origin", "best"):
+        for name in ("step", "seconds", "origin", "best", "stalled"):
             setattr(self, name, state[name])
-        self.stalled = state.get("stalled", 0)  # which older checkpoints do not have
         self.network.load_state_dict(state["network"])
         for name, value in state["average"].items():
             self.average[name].copy_(value)
