@@ -44,7 +44,9 @@ def _stop_on_request() -> None:
 def rd(
     data: Data = None,
     out: Out = None,
-    slow: Annotated[bool, typer.Option("--slow", help="AVIF at speed 4 as well, seconds an image.")] = False,
+    slow: Annotated[
+        bool, typer.Option("--slow", help="AVIF at speed 4 as well, tuned for the eye and for PSNR; seconds an image.")
+    ] = False,
     effort: Annotated[
         list[int] | None, typer.Option(min=1, max=9, help="Ours with this --effort as well; may be repeated.")
     ] = None,
