@@ -145,6 +145,10 @@ def compress(
         raise typer.Exit(2)
     codec = _codec(device, weights, max_pixels)
     regions = [_usage(control.Region.parse, text) for text in roi or []]
+    masks = {os.path.realpath(region.place) for region in regions if isinstance(region.place, Path)}
+    if delete_source and any(os.path.realpath(job.source) in masks for job in planned):
+        print("aecodec: --delete-source would remove a mask of --roi", file=sys.stderr)
+        raise typer.Exit(2)
 
     def work(job: "Job", advance: "Progress") -> "Done":
         data = files.read(job.source)
@@ -246,6 +250,7 @@ def info(
 ) -> None:
     """Print what a file holds, without decoding it."""
     from . import registry
+    from .batch import exit_code, explain, printable
 
     def work() -> str:
         data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
@@ -267,9 +272,11 @@ def info(
             "alpha_bytes": len(parsed.alpha or b""),
             "metadata_bytes": {key: len(value) for key, value in parsed.metadata.items()},
         }
-        return json.dumps(found) if as_json else "\n".join(f"{key:15} {value}" for key, value in found.items())
-
-    from .batch import exit_code, explain, printable
+        return (
+            json.dumps(found)
+            if as_json
+            else "\n".join(f"{key:15} {printable(str(value))}" for key, value in found.items())
+        )
 
     try:
         print(work())
@@ -429,8 +436,8 @@ def _run(
 
         def tell(result: batch.Result) -> None:
             results.append(result)
-            show(batch.printable(result.line))
             log.add(result.record())
+            show(batch.printable(result.line))
 
         batch.run(planned, work, tell, advance, at_once, overwrite, skip or recursive)
     if len(results) > 1:

@@ -368,7 +368,8 @@ class Codec:
                 are decoded, but all of them with ``errors="conceal"``; the pixels are those of the whole picture, to
                 within the rounding of floats.
             scale: 1, 1/2, 1/4 or 1/8: a smaller picture, each pixel the mean of a square of pixels, in less time; sides
-                are rounded up. At 1/8 it is the file's thumbnail if there is one, else an estimate from the latents,
+                are rounded up, and squares at the right and bottom edges may take in what the decoder makes up beyond
+                the picture. At 1/8 it is the file's thumbnail if there is one, else an estimate from the latents,
                 without the synthesis. With a region, what comes out is every pixel of the smaller picture that the
                 region touches.
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from .image import check_format
 from .tiles import Box, grid
 
 Offsets = npt.NDArray[np.integer[Any]]  # [H, W]: what is added to the quality at each pixel
@@ -122,6 +123,7 @@ def _read_mask(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings(), Image.open(path) as mask:
             warnings.simplefilter("ignore")
+            check_format(mask)
             pixels = np.asarray(mask.convert("RGBA") if mask.mode in ("P", "PA", "LA", "CMYK") else mask)
     except FileNotFoundError:
         raise

@@ -17,9 +17,10 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from .image import Picture, exif_without_storage, from_any
+from .image import Picture, check_format, exif_without_storage, from_any
 
 STANDARD = Path("-")  # standard input or output
+BLOCK = 1 << 20  # bytes that are read at once
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2"}
 REPORT_START = b'{"source": '  # of each line
 
@@ -37,7 +38,7 @@ FORMATS = {
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"lossless": True},
+    "WEBP": {"lossless": True, "exact": True},
     "AVIF": {"quality": 95, "subsampling": "4:4:4"},
 }
 CARRIED = {
@@ -70,7 +71,11 @@ def expand(sources: Sequence[Path], recursive: bool, suffixes: set[str]) -> list
         raise UsageError("no files given")
     found = []
     for source in sources:
-        if not source.is_dir():
+        try:
+            folder = source.is_dir()
+        except OSError:  # told as a job, for the others to go on
+            folder = False
+        if not folder:
             found.append((source, Path()))
         elif recursive:
             paths = _walk(source, suffixes)
@@ -152,7 +157,13 @@ def parse_region(text: str) -> tuple[int, int, int, int]:
 def read(path: Path, most: int | None = None) -> bytes:
     """The bytes of a file or of standard input, or the first ``most`` of them. Raises OSError."""
     with contextlib.nullcontext(sys.stdin.buffer) if path == STANDARD else path.open("rb") as file:
-        return file.read() if most is None else file.read(most)
+        if most is None:
+            return file.read()
+        blocks = []
+        while most and (block := file.read(min(most, BLOCK))):  # as many bytes as are there, not as may be wanted
+            blocks.append(block)
+            most -= len(block)
+        return b"".join(blocks)
 
 
 def write(path: Path, data: bytes) -> None:
@@ -269,8 +280,7 @@ def open_picture(data: bytes, max_pixels: int) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is lost is said in the picture's notes
             with Image.open(io.BytesIO(data)) as opened:
-                if opened.format == "EPS":  # Pillow would run Ghostscript
-                    raise OSError("PostScript: a program, not an image")
+                check_format(opened)
                 return from_any(opened, max_pixels)
     except UnidentifiedImageError:
         raise OSError("not an image that Pillow can read") from None

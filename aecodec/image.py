@@ -24,6 +24,7 @@ Kind = Literal["pil", "numpy"]
 
 _EXIF_PREFIX = b"Exif\x00\x00"
 _ORIENTATION = 0x112
+_SAMPLE_BITS, _PHOTOMETRIC, _PLANAR = 0x102, 0x106, 0x11C  # TIFF's tags
 # TIFF's tags for layout, compression and embedded blocks, which are wrong for any other file
 _STORAGE_TAGS = {0xFE, 0xFF, *range(0x100, 0x10E), 0x111, *range(0x115, 0x11A), 0x11C, 0x11D, 0x124, 0x125, 0x13D}
 _STORAGE_TAGS |= {*range(0x140, 0x146), 0x14A, *range(0x152, 0x15C), *range(0x200, 0x215), 0x2BC, 0x8649, 0x8773}
@@ -157,21 +158,27 @@ def salvage_alpha(payload: bytes, height: int, width: int) -> Plane:
 def _from_pil(image: Image.Image) -> Picture:
     notes: list[str] = []
     raw_modes = [str(tile[3]) for tile in getattr(image, "tile", ()) if len(tile) > 3]
-    frames: int = getattr(image, "n_frames", 1)
-    if frames > 1:
-        notes.append(f"first of {frames} frames")
+    frames = _frames(image, notes)
+    tags = getattr(image, "tag_v2", {})  # a TIFF's
+    bits = tags.get(_SAMPLE_BITS, (8,))  # of each sample
+    if tags.get(_PLANAR) == 2 and len(bits) > 1 and max(bits) > 8:
+        raise ValueError("a TIFF of separate planes of more than 8 bits per sample: Pillow misreads these")
+    inverted = tags.get(_PHOTOMETRIC) == 0 and image.mode.startswith("I")  # which Pillow sees to in 8 bits alone
     image.load()  # before the metadata: Pillow turns TIFFs as their orientation says when it loads them
     metadata = _metadata(image, notes)
+    clear = image.info.get("transparency")
     if image.mode.startswith("I"):
-        image = _reduce(image, notes)
+        image = _reduce(image, 4095 if any("I;12" in mode for mode in raw_modes) else 65535, inverted, notes)
     elif any(";16" in mode and "BGR;16" not in mode for mode in raw_modes):  # BGR;16 has five or six bits a sample
         notes.append("16 bits per sample reduced to 8")
         if raw_modes[0].startswith("LA"):  # which Pillow reads as RGBA
             image = image.convert("LA")
-        clear = image.info.get("transparency")
         if isinstance(clear, tuple):  # in 16 bits, where the pixels are the upper 8 of these
             image = image.copy()
             image.info["transparency"] = tuple(level >> 8 for level in clear)
+    elif raw_modes[:1] in (["L;2"], ["L;4"]) and isinstance(clear, int):  # where the pixels fill 8 bits
+        image = image.copy()
+        image.info["transparency"] = clear * (85 if raw_modes[0] == "L;2" else 17)
     if image.mode == "CMYK":
         image = _cmyk_to_rgb(image, metadata.pop("icc", None), notes)
     elif image.mode == "F":
@@ -190,16 +197,46 @@ def _from_pil(image: Image.Image) -> Picture:
     return Picture(_hide(colours, alpha), alpha, metadata, tuple(notes), frames)
 
 
-def _reduce(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Gray of 16 bits (I;16 and its byte orders; 32-bit I holds 16 bits or 8) to L, or to LA if a level is clear."""
+def check_format(image: Image.Image) -> None:
+    """Raises OSError for a file that was opened but may not be loaded, since Pillow would do more than decode it."""
+    if image.format == "EPS":  # Pillow would run Ghostscript
+        raise OSError("PostScript: a program, not an image")
+    if image.format == "IPTC":  # Pillow would load whatever is in there, of whatever size
+        raise OSError("IPTC: a wrapper of another file, not an image")
+
+
+def _frames(image: Image.Image, notes: list[str]) -> int:
+    """How many pictures there are, of which one is taken; 2 where this cannot be told."""
+    sizes = image.info.get("sizes", ()) if image.format in ("ICO", "ICNS") else ()
+    if len(sizes) > 1:
+        notes.append(f"largest of {len(sizes)} sizes")
+        return len(sizes)
+    try:
+        frames: int = getattr(image, "n_frames", 1)
+    except Exception:  # broken files make Pillow raise almost anything
+        image.seek(0)
+        notes.append("first of several frames, of which some are broken")
+        return 2
+    if frames > 1:
+        notes.append(f"first of {frames} frames")
+    return max(1, frames)
+
+
+def _reduce(image: Image.Image, most: int, inverted: bool, notes: list[str]) -> Image.Image:
+    """Gray of more than 8 bits (I;16 and its byte orders; 32-bit I holds 16 bits or 8) to L, or LA if a level is clear.
+
+    ``most`` is white, or black where it is ``inverted``.
+    """
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"samples from {values.min()} to {values.max()}: expected 8 or 16 bits")
     if image.mode == "I" and values.max() <= 255:
         notes.append("integer samples taken as 8 bits")
         return Image.fromarray(values.astype(np.uint8))
-    notes.append("16 bits per sample reduced to 8")
-    reduced = ((values + 128) // 257).astype(np.uint8)
+    notes.append(f"{most.bit_length()} bits per sample reduced to 8")
+    reduced = ((255 * values + most // 2) // most).clip(0, 255).astype(np.uint8)
+    if inverted:
+        reduced = 255 - reduced
     clear = image.info.get("transparency")
     if not isinstance(clear, int):
         return Image.fromarray(reduced)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import warnings
@@ -367,6 +368,50 @@ def test_start_up_imports_neither_torch_nor_pillow() -> None:
             "print(bool({'torch', 'PIL', 'numpy'} & set(sys.modules)))"
         )
         assert program(code).endswith("False\n")
+
+
+def iptc(payload: bytes) -> bytes:
+    """A file that says it has 16x16 pixels, and holds another one."""
+
+    def field(number: int, kind: int, data: bytes) -> bytes:
+        return struct.pack(">BBBH", 0x1C, number, kind, len(data)) + data
+
+    size = struct.pack(">H", 16)
+    fields = [
+        (3, 60, b"\1\0"),
+        (3, 65, b"\1"),
+        (3, 20, size),
+        (3, 30, size),
+        (3, 120, b"\5"),
+        (8, 10, payload),
+        (9, 10, b""),
+    ]
+    return b"".join(field(*one) for one in fields)
+
+
+def test_what_is_wrapped_is_not_opened(png: Path, small_image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a picture beyond the limits nor PostScript, which Pillow would hand to Ghostscript."""
+    wrapped = png.with_name("wrapped.jpg")
+    wrapped.write_bytes(iptc(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\nshowpage\n%%EOF\n"))
+    with Image.open(wrapped) as image:
+        assert image.format == "IPTC"
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("a program has been run"))
+    result = run("compress", wrapped)
+    assert (result.exit_code, "wrapper" in result.stderr) == (1, True)
+    result = run("compress", png, "--roi", f"{wrapped}:+20")
+    assert (result.exit_code, "wrapper" in result.stderr) == (1, True)
+    assert left(png.parent) == {"photo.png", "wrapped.jpg"}
+
+
+def test_a_mask_is_not_deleted(png: Path) -> None:
+    assert run("compress", png, "--roi", f"{png}:+20", "--delete-source").exit_code == 2
+    assert left(png.parent) == {"photo.png"}
+
+
+def test_more_bytes_than_there_are(png: Path) -> None:
+    run("compress", png)
+    result = run("decompress", png.with_suffix(".aec"), "--preview", 10**20, "--overwrite")
+    assert result.exit_code == 0, result.output
 
 
 def test_version() -> None:

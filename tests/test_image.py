@@ -146,17 +146,83 @@ def test_sixteen_bit_colour_with_a_clear_one() -> None:
     assert picture.pixels[0, 1:].tolist() == [[0, 0, 0], [0x34, 0x56, 0x78]]
 
 
+@pytest.mark.parametrize(("bits", "row", "level"), [(2, 0b00011011, 1), (4, 0x1F, 1)])
+def test_gray_of_few_bits_with_a_clear_level(bits: int, row: int, level: int) -> None:
+    data = raw_png(8 // bits, 1, 0, bytes((0, row)), clear=struct.pack(">H", level), bits=bits)
+    picture = from_any(Image.open(io.BytesIO(data)))
+    assert picture.alpha is not None
+    samples = [row >> (8 - bits * (n + 1)) & (1 << bits) - 1 for n in range(8 // bits)]
+    assert picture.alpha[0].tolist() == [0 if sample == level else 255 for sample in samples]
+    assert picture.pixels[0, -1, 0] == 255
+
+
+def tiff(width: int, rows: list[bytes], **tags: tuple[int, ...]) -> Image.Image:
+    """Uncompressed and little-endian, a strip for each of the ``rows``; kinds of it that Pillow does not write."""
+    numbers = {"bits": 258, "photometric": 262, "samples": 277, "planar": 284}
+    entries = {256: (width,), 257: (1,), 259: (1,), 278: (1,), 279: tuple(map(len, rows)), 273: ()}
+    entries |= {numbers[name]: values for name, values in tags.items()}
+    data = b"".join(rows)
+    starts = [8 + sum(map(len, rows[:n])) for n in range(len(rows))]
+    entries[273] = tuple(starts)
+    end = 8 + len(data) + 2 + 12 * len(entries) + 4
+    head, tail = struct.pack("<H", len(entries)), b""
+    for tag, values in sorted(entries.items()):
+        packed = struct.pack(f"<{len(values)}I", *values)
+        if len(values) > 1:
+            packed, tail = struct.pack("<I", end + len(tail)), tail + packed
+        head += struct.pack("<HHI", tag, 4, len(values)) + packed
+    file = struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + head + bytes(4) + tail
+    return Image.open(io.BytesIO(file))
+
+
+def test_tiffs_that_pillow_takes_for_others() -> None:
+    """Twelve bits, white as zero, and planes of sixteen bits."""
+    twelve = from_any(tiff(2, [bytes((0x80, 0x0F, 0xFF))], bits=(12,), photometric=(1,), samples=(1,)))
+    assert twelve.pixels[0, :, 0].tolist() == [128, 255]
+    assert "12 bits" in twelve.notes[0]
+    negative = from_any(tiff(2, [struct.pack("<2H", 60000, 0)], bits=(16,), photometric=(0,), samples=(1,)))
+    assert negative.pixels[0, :, 0].tolist() == [22, 255]
+    planes = [struct.pack("<2H", level, level) for level in (60000, 30000, 1000)]
+    with pytest.raises(ValueError, match="separate planes"):
+        from_any(tiff(2, planes, bits=(16, 16, 16), photometric=(2,), samples=(3,), planar=(2,)))
+
+
+def test_an_icon_has_several_pictures(small_image: Image.Image) -> None:
+    icon = reopened(small_image.resize((48, 48)), "ICO", sizes=[(16, 16), (48, 48)])
+    picture = from_any(icon)
+    assert (picture.frames, picture.pixels.shape[:2]) == (2, (48, 48))
+    assert "largest of 2 sizes" in picture.notes
+
+
+def test_a_page_that_is_whole_before_a_broken_one(small_image: Image.Image) -> None:
+    buffer = io.BytesIO()
+    small_image.save(buffer, "TIFF", save_all=True, append_images=[small_image])
+    data = bytearray(buffer.getvalue())
+    second = struct.unpack_from("<I", data, 8 + 2 + 12 * struct.unpack_from("<H", data, 8)[0])[0]
+    data[second : second + 40] = bytes(40)
+    picture = from_any(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(picture.pixels, np.asarray(small_image))
+    assert picture.frames == 2
+    assert "some are broken" in picture.notes[0]
+
+
+def test_sixteen_bits_are_rounded_to_the_nearest() -> None:
+    values = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
+    expected = np.round(values / 257).astype(np.uint8)
+    np.testing.assert_array_equal(from_any(Image.fromarray(values)).pixels[..., 0], expected)
+
+
 def test_integers_of_eight_bits_stay_bright() -> None:
     assert from_any(Image.new("L", (3, 3), 250).convert("I")).pixels.min() == 250
 
 
-def raw_png(width: int, height: int, colour_type: int, rows: bytes, clear: bytes = b"") -> bytes:
-    """A PNG of 16 bits per sample, which Pillow does not write."""
+def raw_png(width: int, height: int, colour_type: int, rows: bytes, clear: bytes = b"", bits: int = 16) -> bytes:
+    """A PNG of as many bits per sample, which Pillow does not write."""
 
     def chunk(kind: bytes, payload: bytes) -> bytes:
         return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
 
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
     chunks = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     if clear:
         chunks.insert(1, chunk(b"tRNS", clear))
