@@ -349,6 +349,7 @@ def train(
     loop = _training("loop")
     asked = {"hours": hours, "objective": objective, "noise": noise}
     asked = {name: value for name, value in asked.items() if value is not None}
+    _unwind_on_signals()
     _usage(loop.train, data, out, asked, valid, resume, init, patience)
 
 
@@ -372,6 +373,7 @@ def export(
 ) -> None:
     """Turn a checkpoint into a weights file and its model card (needs the extra [train])."""
     card = _training("card")
+    _unwind_on_signals()
     _usage(card.export_with_card, checkpoint, out, data, valid)
 
 
@@ -393,6 +395,14 @@ def _plan(sources: list[Path], out: str | None, recursive: bool, inputs: set[str
     from . import files
 
     return _usage(files.plan, sources, out, recursive, inputs, suffix)
+
+
+def _unwind_on_signals() -> None:
+    """What is half written goes when the process is asked to end."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def _usage(call: Callable[..., T], *args: Any) -> T:
@@ -423,10 +433,7 @@ def _run(
     if overwrite and skip:
         print("aecodec: --overwrite and --skip-existing exclude each other", file=sys.stderr)
         raise typer.Exit(2)
-    for name in ("SIGTERM", "SIGHUP"):  # these unwind: what is half written goes
-        number = getattr(signal, name, None)
-        if number and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+    _unwind_on_signals()
     results: list[batch.Result] = []
     start = time.perf_counter()
     with (

@@ -110,6 +110,24 @@ def test_a_run_that_gains_no_more_ends(
 
 
 @pytest.mark.usefixtures("small")
+def test_the_best_that_could_not_be_kept_is_none(
+    folder: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates, failures = iter([-5.0, -7.0, -6.0, -5.5]), iter([False, True, False])
+
+    def sometimes(path: Path, data: bytes) -> None:
+        if path.name == "best.pt" and next(failures):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        files.write(path, data)
+
+    monkeypatch.setattr(loop, "write", sometimes)
+    monkeypatch.setattr(loop, "VALIDATION_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "measure", lambda *_: {"bd_rate": next(rates)})
+    loop.train([folder], tmp_path, {"batch": 4, "patch": 64}, others, patience=1)
+    assert read_checkpoint(tmp_path / "best.pt")["best"] == -6
+
+
+@pytest.mark.usefixtures("small")
 def test_a_full_disk_does_not_end_a_run(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

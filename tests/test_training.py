@@ -190,6 +190,14 @@ def test_the_whole_way_to_weights(folder: Path, others: Path, tmp_path: Path, ph
     card.export_with_card(tmp_path / "checkpoint.pt", out, [folder], others)
     codec = Codec(device="cpu", weights=out)
     assert psnr(codec.decompress(codec.compress(photo, 50), "numpy"), photo) > 20
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    whole = (others / "other.png").read_bytes()
+    (broken / "half.png").write_bytes(whole[: len(whole) // 2])
+    for images, valid, match in ((folder, broken, r"half\.png"), (broken, others, "none of the images")):
+        with pytest.raises(ValueError, match=match):
+            card.export_with_card(tmp_path / "checkpoint.pt", tmp_path / "none.safetensors", [images], valid)
+    assert not (tmp_path / "none.safetensors").exists()
     text = out.with_suffix(".md").read_text()
     assert codec.model.id.hex() in text
     assert "20 steps" in text

@@ -8,7 +8,7 @@ from typing import Any
 from ..codec import Codec
 from ..files import write
 from ..rate import LAMBDA_MAX, LAMBDA_MIN
-from .data import check_apart, find_images
+from .data import check_apart, check_readable, find_images
 from .export import export, load_network
 from .measure import LEAST_SIDE, fitted_tables_cost, fixed_point_cost, measure
 from .network import Network
@@ -34,6 +34,7 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path)
     if not files or not valid_files:
         raise ValueError("no images to fit the tables on or to measure with")
     check_apart(files, valid_files)
+    check_readable(valid_files)
     network, state = load_network(checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as scratch:
@@ -45,8 +46,8 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path)
             old = measure(Codec(device="cpu", weights=out), valid_files, state["recipe"]["objective"])
             _check_better(points, old, out)
         card = _card(out.stem, identity, network, codec, state, points, valid_files)
+        write(out.with_suffix(".md"), card.encode())  # first: weights without a card are of unknown origin
         weights.replace(out)
-    write(out.with_suffix(".md"), card.encode())
     print(f"{out}: model {identity}")
 
 

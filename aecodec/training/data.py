@@ -49,6 +49,15 @@ def check_apart(training: Sequence[Path], valid: Sequence[Path]) -> None:
         raise ValueError(f"{min(shared)} is among both the training and the validation images")
 
 
+def check_readable(files: Sequence[Path]) -> None:
+    """Raise ValueError, with its name, for an image of which the header alone is whole."""
+    for path in files:
+        try:
+            read_rgb(path)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
 def read_rgb(path: Path) -> Plane:
     """Pixels ``[H, W, 3]`` of a file. Raises OSError or ValueError."""
     pixels: Plane = np.asarray(open_picture(path.read_bytes(), MAX_PIXELS).pixels)

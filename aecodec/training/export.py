@@ -180,21 +180,24 @@ def fit_tables(tensors: Tensors, codec: Codec, images: Sequence[Path]) -> None:
     """Replace the tables by the (symmetric) histograms of the symbols that ``codec`` makes of the images.
 
     Every image is taken at one quality, and every quality has its turn; where few symbols were seen the Gaussian
-    decides.
+    decides. Raises ValueError where none of them can be read.
     """
     supports = tensors["coder.supports"].tolist()
-    counts = [np.zeros(2 * k + 2) for k in supports]
+    counts, seen = [np.zeros(2 * k + 2) for k in supports], 0
     for n, path in enumerate(images):
         try:
             pixels = read_rgb(path)
         except (OSError, ValueError):  # its header alone is whole
             continue
+        seen += 1
         for tile in coding.symbols(codec.model, [pixels], [n * 37 % model.QUALITIES]):
             for symbols, indices in tile.parts:
                 for i in np.unique(indices):
                     k, s = supports[i], symbols[indices == i]
                     slots = np.where(np.abs(s) <= k, s + k, 2 * k + 1)
                     counts[i] += np.bincount(slots, minlength=2 * k + 2)
+    if not seen:
+        raise ValueError("none of the images can be read")
     fitted = []
     for i, k in enumerate(supports):
         both = counts[i] + np.append(counts[i][2 * k :: -1], counts[i][-1])

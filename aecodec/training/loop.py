@@ -217,10 +217,13 @@ def _record(run: "Run", out: Path, entry: dict[str, Any]) -> None:
         print(f"\r{run.progress():6.1%}  {line}\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def _save(run: "Run", path: Path) -> None:
+def _save(run: "Run", path: Path) -> bool:
+    """Write the state in the first process; whether that went well."""
     if run.rank == 0:
         with _tolerant(path):
             run.save(path)
+            return True
+    return False
 
 
 def _validate(run: "Run", files: list[Path], out: Path, patience: int) -> bool:
@@ -232,10 +235,10 @@ def _validate(run: "Run", files: list[Path], out: Path, patience: int) -> bool:
             _record(run, out, found)
     if not patience or found["bd_rate"] is None:
         return False
-    run.stalled = 0 if found["bd_rate"] < run.best else run.stalled + 1
-    run.best = min(run.best, found["bd_rate"])
-    if run.stalled == 0:
-        _save(run, out / "best.pt")
+    best, run.best = run.best, min(run.best, found["bd_rate"])
+    run.stalled = 0 if run.best < best else run.stalled + 1
+    if run.stalled == 0 and not _save(run, out / "best.pt"):
+        run.best = best  # for the next one to be kept, if it is better than what is on the disk
     return run.stalled >= patience
 
 
