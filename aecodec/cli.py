@@ -272,11 +272,9 @@ def info(
             "alpha_bytes": len(parsed.alpha or b""),
             "metadata_bytes": {key: len(value) for key, value in parsed.metadata.items()},
         }
-        return (
-            json.dumps(found)
-            if as_json
-            else "\n".join(f"{key:15} {printable(str(value))}" for key, value in found.items())
-        )
+        if as_json:
+            return json.dumps(found)
+        return "\n".join(f"{key:15} {printable(str(value))}" for key, value in found.items())
 
     try:
         print(work())

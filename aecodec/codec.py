@@ -150,7 +150,8 @@ class Codec:
         """
         if [size, bpp, psnr].count(None) != 2:
             raise ValueError("give one of size, bpp and psnr")
-        target, effort = next(value for value in (size, bpp, psnr) if value is not None), _checked_effort(effort)
+        target = next(value for value in (size, bpp, psnr) if value is not None)
+        effort = _checked_effort(effort)
         if not abs(target) < 1e12:
             raise ValueError(f"target {target}: expected a number that a file can have")
         prepared = self._prepare(picture, thumbnail)
@@ -383,6 +384,7 @@ class Codec:
     def _decompress(
         self, data: Data, output: Output, errors: Errors, region: Rectangle | None, scale: float
     ) -> Decoded:
+        """What the method and the function of that name share: a warning names the line that called either."""
         if errors not in ("strict", "conceal"):
             raise ValueError(f"errors {errors!r}: expected strict or conceal")
         shrink = _shrink(scale)

@@ -389,7 +389,7 @@ def iptc(payload: bytes) -> bytes:
     return b"".join(field(*one) for one in fields)
 
 
-def test_what_is_wrapped_is_not_opened(png: Path, small_image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrapped_is_not_opened(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a picture beyond the limits nor PostScript, which Pillow would hand to Ghostscript."""
     wrapped = png.with_name("wrapped.jpg")
     wrapped.write_bytes(iptc(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\nshowpage\n%%EOF\n"))

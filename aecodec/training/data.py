@@ -50,7 +50,7 @@ def check_apart(training: Sequence[Path], valid: Sequence[Path]) -> None:
 
 
 def check_readable(files: Sequence[Path]) -> None:
-    """Raise ValueError, with its name, for an image of which the header alone is whole."""
+    """Raise ValueError, with its name, for an image of which the header alone is whole: now, not after hours."""
     for path in files:
         try:
             read_rgb(path)

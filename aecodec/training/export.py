@@ -28,8 +28,6 @@ READOUT_QUALITIES = range(0, 101, 10)
 READOUT_IMAGES = 50  # each at every one of these
 READOUT_SIDE = 512  # pixels that are looked at
 PRIOR_COUNTS = 1000.0  # how many symbols the Gaussian shape is worth against the counted ones
-
-
 ENTRIES = {"recipe", "design", "step", "seconds", "images", "origin", "best", "stalled"}  # of a checkpoint
 ENTRIES |= {"network", "average", "optimisers"}
 

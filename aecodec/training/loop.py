@@ -22,9 +22,9 @@ from .. import registry
 from ..files import write
 from ..rate import LAMBDA_MAX, LAMBDA_MIN
 from ..transforms import Design, initialise_with_pca
-from .data import Patches, check_apart, find_images, loader
+from .data import Patches, check_apart, check_readable, find_images, loader
 from .export import draft, read_checkpoint, thaw
-from .measure import LEAST_SIDE, jpeg_curve, measure
+from .measure import LEAST_SIDE, measure
 from .network import Network, fast_bfloat16
 from .objective import OBJECTIVES, objective
 from .soap import Soap
@@ -93,7 +93,7 @@ def train(
     files, skipped = find_images(folders, 2 * recipe.patch)
     if not files:
         raise ValueError(f"no image of at least {2 * recipe.patch} pixels a side below {', '.join(map(str, folders))}")
-    valid_files = _validation_images(valid, files, recipe.objective) if valid else []
+    valid_files = _validation_images(valid, files) if valid else []
     if patience and not valid_files:
         raise ValueError("patience needs images to validate on")
     start = _weights(init) if init else None
@@ -126,17 +126,13 @@ def _state(checkpoint: Path, init: str | None) -> dict[str, Any]:
     return read_checkpoint(checkpoint)
 
 
-def _validation_images(valid: Path, training: list[Path], objective: str) -> list[Path]:
+def _validation_images(valid: Path, training: list[Path]) -> list[Path]:
     files = find_images([valid], LEAST_SIDE)[0]
     if not files:
         raise ValueError(f"no image of at least {LEAST_SIDE} pixels a side below {valid}")
     check_apart(training, files)
     files = files[:VALIDATION_IMAGES]
-    for path in files:
-        try:
-            jpeg_curve(path, objective)  # now, so that an image that cannot be read is found before it matters
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: {error}") from None
+    check_readable(files)
     return files
 
 
