@@ -333,7 +333,7 @@ def train(
     ] = False,
     init: Annotated[str | None, typer.Option("--init", help="Weights to start from: base, or a file.")] = None,
     objective: Annotated[
-        Literal["mse", "ms-ssim"] | None, typer.Option(help="The distortion to minimise; mse unless told.")
+        Literal["eye", "psnr", "ms-ssim"] | None, typer.Option(help="The distortion to minimise; eye unless told.")
     ] = None,
     noise: Annotated[
         float | None,

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from . import coding, container, control, image, model, registry, salvage, search
 from .coding import Part
@@ -259,9 +260,11 @@ class Codec:
         return min(max(1, coding.BATCH[self.device.type] // latents), MOST_TOGETHER)
 
     def latents(self, source: Any, quality: int = DEFAULT_QUALITY) -> npt.NDArray[np.float32]:
-        """ŷ ``[ceil(H/16), ceil(W/16), N]``: what the synthesis sees, for pipelines that need no pixels.
+        """Main and fine latents ŷ ``[ceil(H/16), ceil(W/16), N + M]``: what the synthesis sees, for pipelines that need
+        no pixels.
 
-        The latents are those of the file, in the one scale that all qualities share.
+        The latents are those of the file, in the one scale that all qualities share. Where the quality has no fine ones
+        these are zero.
 
         Args:
             source: the bytes of an .aec file, or a picture as for `compress`, which is analysed and rounded.
@@ -275,14 +278,19 @@ class Codec:
         """
         if isinstance(source, bytes | bytearray | memoryview):
             parsed = container.read(source, self.max_pixels)
-            plane = coding.decode(self._model_of(parsed.header), parsed.header, [parsed.tiles])[0]
+            m = self._model_of(parsed.header)
+            plane = coding.decode(m, parsed.header, [parsed.tiles])[0]
         else:
-            pixels, quality = self._prepare(source).pixels, _checked(quality)
-            y = coding.analyse(self.model, [pixels], [quality])
+            pixels, quality, m = self._prepare(source).pixels, _checked(quality), self.model
+            y = coding.analyse(m, [pixels], [quality])
             height, width = y.shape[1:3]
-            plane, boxes = torch.empty_like(y[0]), grid(height, width, coding.TILE // LATENT)
-            for tile in coding.quantise(self.model, y, [quality]):
+            plane, boxes = (
+                y.new_empty(height, width, coding.channels(m, [quality])),
+                grid(height, width, coding.TILE // LATENT),
+            )
+            for tile in coding.quantise(m, y, [quality]):
                 plane[boxes[tile.place].rows, boxes[tile.place].columns] = tile.latents
+        plane = F.pad(plane, (0, m.design.latents + m.design.fine - plane.shape[-1]))
         return (plane * 0.5**ACTIVATION_BITS).cpu().numpy()
 
     def _prepare(self, picture: Any, thumbnail: bool = False) -> Picture:

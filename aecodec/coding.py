@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .coder import Indices, Symbols
 from .container import Header, Tile
@@ -52,10 +51,14 @@ def symbols(
 def analyse(
     m: Model, pictures: Sequence[Pixels], qualities: Sequence[int], tile_size: int = TILE, window: int = WINDOW
 ) -> Tensor:
-    """Latents y ``[B, h, w, N]`` of B pictures ``[H, W, 1 or 3]``, by windows of ``window`` latents a side."""
+    """Main and fine latents y ``[B, h, w, N + M]`` of B pictures ``[H, W, 1 or 3]``.
+
+    Computed by windows of ``window`` latents a side.
+    """
     height, width = (latent_size(n) for n in pictures[0].shape[:2])
     quality = by_latent(m, height, width, tile_size, qualities)
-    y = torch.empty(len(pictures), height, width, m.design.latents, dtype=torch.float32, device=m.device)
+    shape = (len(pictures), height, width, m.design.latents + m.design.fine)
+    y = torch.empty(shape, dtype=torch.float32, device=m.device)
     for core, outer in windows(Box(0, 0, height, width), m.analysis.halo, height, width, window):
         part = outer.scaled(LATENT)
         x = torch.stack([tensor(pixels[part.rows, part.columns], m.device) for pixels in pictures])
@@ -77,7 +80,7 @@ def tensor(pixels: Pixels, device: torch.device) -> Tensor:
 
 @torch.inference_mode()
 def quantise(m: Model, y: Tensor, qualities: Sequence[int], tile_size: int = TILE) -> Iterator[Quantised]:
-    """Every tile of y ``[B, h, w, N]``, batch by batch, so that those of a large picture need not be held together."""
+    """Every tile of y ``[B, h, w, N + M]``, batch by batch: those of a large picture need not be held together."""
     boxes = grid(y.shape[1], y.shape[2], tile_size // LATENT)
     each = list(qualities) * (1 if len(qualities) > 1 else len(boxes))
     for batch in _batches(m, len(y), boxes, each):
@@ -88,35 +91,40 @@ def quantise(m: Model, y: Tensor, qualities: Sequence[int], tile_size: int = TIL
 
 
 def hyper_latents(m: Model, y: Tensor, quality: int) -> Tensor:
-    """Z ``[B, ceil(h/4), ceil(w/4), Nz]`` of tiles ``[B, h, w, N]``, not yet rounded, in units of their symbols."""
-    padded = F.pad(y, (0, 0, 0, -y.shape[2] % 4, 0, -y.shape[1] % 4))
+    """Z ``[B, ceil(h/4), ceil(w/4), Nz]`` of tiles ``[B, h, w, N + M]``, not rounded, in units of their symbols."""
     with m.in_float32():
-        return m.hyper_analysis(padded) * m.hyper_gain[quality]  # type: ignore[no-any-return]
+        return m.hyper_analysis(y[..., : m.design.latents]) * m.hyper_gain[quality]  # type: ignore[no-any-return]
 
 
 @torch.inference_mode()
 def quantise_batch(
     m: Model, y: Tensor, z: Tensor, quality: int
 ) -> tuple[list[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]], Tensor]:
-    """Symbols and indices ``[B, n]`` of z and of each step, for tiles ``[B, h, w, N]`` of one shape, and ŷ.
+    """Symbols and indices ``[B, n]`` of all parts, z first, for tiles ``[B, h, w, N + M]`` of one shape, and ŷ.
 
-    ŷ is in units of 2^-8, as in `decode`.
+    ŷ is in units of 2^-8, as in `decode_batch`.
     """
     batch, height, width, _ = y.shape
     z = z.round().clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
     z[..., torch.from_numpy(m.hyper_index[quality] == 0).to(z.device)] = 0
     found = [(_integers(z).reshape(batch, -1), np.tile(m.hyper_index[quality], (batch, z.shape[1] * z.shape[2])))]
     # what is quantised, in the units of the prior's means
-    target = y.double() * m.prior.tensors["gain"][quality] * 0.5 ** (TABLE_BITS - ACTIVATION_BITS)
+    target = y.double() * gain(m, quality) * 0.5 ** (TABLE_BITS - ACTIVATION_BITS)
 
-    def answer(step: int, mean: Tensor, index: Tensor) -> Tensor:
-        chosen: Tensor = (m.prior.arrange(step, target) - mean).mul(0.5**ACTIVATION_BITS).round()
+    def answer(part: int, mean: Tensor, index: Tensor) -> Tensor:
+        chosen: Tensor = (m.prior.arrange(part, target) - mean).mul(0.5**ACTIVATION_BITS).round()
         chosen = chosen.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT) * (index > 0)
         found.append((_integers(chosen), index.byte().cpu().numpy()))
         return chosen
 
     latents = m.prior.decode(z.double(), torch.full((batch,), quality, device=m.device), height, width, answer)
     return found, latents
+
+
+def gain(m: Model, quality: int) -> Tensor:
+    """What multiplies main and fine latents before they are quantised, ``[N + M]``, in units of 2^-16."""
+    names = ("gain", "fine_gain") if m.design.fine else ("gain",)
+    return torch.cat([m.prior.tensors[name][quality] for name in names])
 
 
 def code(m: Model, parts: Sequence[Part], quality: int) -> Tile:
@@ -126,8 +134,9 @@ def code(m: Model, parts: Sequence[Part], quality: int) -> Tile:
 
 @torch.inference_mode()
 def decode(m: Model, header: Header, files: Sequence[Sequence[Tile]], area: Box | None = None) -> Tensor:
-    """Latents ŷ ``[B, h, w, N]`` of the tiles of B files: float32 that holds exact integers in units of 2^-8.
+    """Latents ŷ of the tiles of B files: float32 that holds exact integers in units of 2^-8.
 
+    ``[B, h, w, N]``, or ``[B, h, w, N + M]`` where any tile has fine latents, with zeros for those that have none.
     The files share the header, and the qualities of their tiles. With ``area``, in latents, only the tiles are decoded
     that it meets, and what is in it comes out. Raises `Corrupt`, of which `SymbolMismatch`.
     """
@@ -135,17 +144,24 @@ def decode(m: Model, header: Header, files: Sequence[Sequence[Tile]], area: Box 
     area = area or Box(0, 0, height, width)
     boxes = grid(height, width, header.tile_size // LATENT)
     meeting = {i: common for i, box in enumerate(boxes) if (common := box.common(area))}
-    plane = torch.empty(len(files), area.height, area.width, m.design.latents, dtype=torch.float32, device=m.device)
-    for batch in _batches(m, len(files), boxes, [tile.quality for tile in files[0]], meeting):
+    qualities = [tile.quality for tile in files[0]]
+    shape = (len(files), area.height, area.width, channels(m, [qualities[i] for i in meeting]))
+    plane = torch.zeros(shape, dtype=torch.float32, device=m.device)
+    for batch in _batches(m, len(files), boxes, qualities, meeting):
         latents = decode_batch(m, [files[n][i] for n, i in batch], boxes[batch[0][1]])
         for row, (n, i) in enumerate(batch):
             inner, place = meeting[i].within(boxes[i]), meeting[i].within(area)
-            plane[n, place.rows, place.columns] = latents[row, inner.rows, inner.columns]
+            plane[n, place.rows, place.columns, : latents.shape[-1]] = latents[row, inner.rows, inner.columns]
     return plane
 
 
+def channels(m: Model, qualities: Iterable[int]) -> int:
+    """Those of ŷ: the main latents, and the fine ones where any of the qualities has them."""
+    return m.design.latents + (m.design.fine if any(map(m.prior.has_fine, qualities)) else 0)
+
+
 def decode_batch(m: Model, tiles: Sequence[Tile], box: Box) -> Tensor:
-    """ŷ ``[B, h, w, N]`` of tiles that share the shape of ``box`` and their quality."""
+    """ŷ ``[B, h, w, channels]`` of tiles that share the shape of ``box`` and their quality, in units of 2^-8."""
     decoders = [m.coder.decoder(tile.words) for tile in tiles]
     checks = [0] * len(tiles)
 
@@ -173,9 +189,12 @@ def latents_of(
     quality: int,
     next_part: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.int32]],
 ) -> Tensor:
-    """ŷ ``[B, h, w, N]`` of tiles of the shape of ``box``; ``next_part`` answers indices ``[B, n]`` with symbols."""
+    """ŷ ``[B, h, w, channels]`` of tiles of the shape of ``box``; ``next_part`` answers indices with symbols.
 
-    def answer(step: int, mean: Tensor, index: Tensor) -> Tensor:
+    Both ``[B, n]``.
+    """
+
+    def answer(part: int, mean: Tensor, index: Tensor) -> Tensor:
         return m.prior.number(next_part(index.byte().cpu().numpy()))  # type: ignore[no-any-return]
 
     h, w = -(-box.height // 4), -(-box.width // 4)
@@ -198,9 +217,9 @@ def synthesise(
 ) -> Tensor:
     """Bytes ``[B, H, W, 1 or 3]`` of a region, in pixels, as averages of ``shrink`` x ``shrink`` pixels.
 
-    Pixels at the region's edge of which it holds a part only are averaged whole. The ``latents`` ``[B, h, w, N]``, ŷ
-    in units of 2^-8, are those of the ``area``, in latents: the region and the synthesis' halo around it. ``qualities``
-    are those of the header's tiles, the same for all B. The result does not depend on ``window``.
+    Pixels at the region's edge of which it holds a part only are averaged whole. ``latents``: ŷ
+    ``[B, h, w, channels]`` in units of 2^-8 of the ``area``, in latents: the region and the synthesis' halo around it.
+    ``qualities`` are those of the header's tiles, the same for all B. The result does not depend on ``window``.
     """
     height, width = latent_size(header.height), latent_size(header.width)
     quality = by_latent(m, height, width, header.tile_size, qualities)
@@ -232,7 +251,7 @@ def _reads_out(m: Model, shrink: int) -> bool:
 
 
 def _transform(m: Model, y: Tensor, quality: Tensor, shrink: int) -> Tensor:
-    """Pixels ``[B, 16h/shrink, 16w/shrink, 3]`` of ŷ ``[B, h, w, N]`` and the quality ``[h, w]`` there."""
+    """Pixels ``[B, 16h/shrink, 16w/shrink, 3]`` of ŷ ``[B, h, w, channels]`` and the quality ``[h, w]`` there."""
     if not _reads_out(m, shrink):
         x: Tensor = m.synthesis(y, factors_of(m.synthesis_rate, quality), shrink)
         return x
@@ -240,7 +259,7 @@ def _transform(m: Model, y: Tensor, quality: Tensor, shrink: int) -> Tensor:
     x = torch.empty(*y.shape[:3], 2 * 2 * 3, dtype=torch.float32, device=m.device)
     for q in set(quality.flatten().tolist()):
         there = quality == q
-        x[:, there] = y[:, there] @ m.readout[q, :-1] + m.readout[q, -1]
+        x[:, there] = y[:, there][..., : m.design.latents] @ m.readout[q, :-1] + m.readout[q, -1]
     return shuffle(x, 2)
 
 

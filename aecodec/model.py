@@ -15,17 +15,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from torch import Tensor, nn
 
-from . import files, registry
+from . import files, former, registry, transforms
 from .coder import Coder
 from .prior import SCALES, ExactPrior
-from .transforms import Analysis, Design, HyperAnalysis, Synthesis
+from .transforms import Design
 
 QUALITIES = 101
 NORMATIVE = ("coder.", "prior.", "synthesis")  # tensors with these prefixes decide what a file decodes to
 MOST = 4096  # channels or blocks that a design may have
 TABLES = {  # over quality, and what part of the design their width is
-    "analysis_rate": "features",
-    "synthesis_rate": "features",
+    "analysis_rate": "eighth",
+    "synthesis_rate": "eighth",
     "hyper_gain": "hyper_latents",
     "coder.hyper_index": "hyper_latents",
     "prior.hyper_inverse_gain": "hyper_latents",
@@ -33,6 +33,9 @@ TABLES = {  # over quality, and what part of the design their width is
     "prior.gain": "latents",
     "prior.inverse_gain": "latents",
     "prior.scale_offset": "latents",
+    "prior.fine_gain": "fine",
+    "prior.fine_inverse_gain": "fine",
+    "prior.fine_scale_offset": "fine",
 }
 
 
@@ -47,23 +50,26 @@ def model_id(tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
     return digest.digest()[:8]
 
 
-def _check(tensors: Mapping[str, npt.NDArray[Any]], design: Design) -> None:
+def _check(tensors: Mapping[str, npt.NDArray[Any]], design: Design | former.Design) -> None:
     """Raise ValueError for what a weights file cannot mean, before anything is made of it."""
     if not all(isinstance(n, int) and 1 <= n <= MOST for n in asdict(design).values()):
         raise ValueError("a design out of range")
     # whatever the design asks for, only what there are tensors for takes memory
     widths = {
-        "analysis.enter": (design.features, 192),
         "hyper_analysis.enter": (design.hyper, design.latents),
         "hyper_analysis.to_hyper_latents": (design.hyper_latents, 4 * design.hyper),
-        f"analysis.blocks.{design.analysis_blocks - 1}.project": (design.features, 2 * design.features),
-        f"synthesis.blocks.{design.synthesis_blocks - 1}.project": (design.features, 2 * design.features),
     }
-    for name, shape in widths.items():
-        if tensors[f"{name}.weight"].shape != shape:
-            raise ValueError(f"{name}.weight is of the wrong shape")
-    for name, width in TABLES.items():
-        if tensors[name].shape != (QUALITIES, getattr(design, width)):
+    tables = TABLES
+    if isinstance(design, former.Design):
+        tables = {n: "features" if w == "eighth" else w for n, w in TABLES.items() if w != "fine"}
+        widths |= former.widths(design)
+    else:
+        widths |= transforms.widths(design)
+        _check_fine(tensors)
+    wanted = {f"{name}.weight": shape for name, shape in widths.items()}
+    wanted |= {name: (QUALITIES, getattr(design, width)) for name, width in tables.items()}
+    for name, shape in wanted.items():
+        if tensors[name].shape != shape:
             raise ValueError(f"{name} is of the wrong shape")
     if tensors["prior.context0_enter.weight"].shape[1] != design.hyper + design.latents:  # not all of it is used
         raise ValueError("prior.context0_enter.weight is of the wrong shape")
@@ -81,6 +87,14 @@ def _check(tensors: Mapping[str, npt.NDArray[Any]], design: Design) -> None:
         raise ValueError("tables that are not there")
 
 
+def _check_fine(tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+    coded, lagrangian = tensors["prior.fine_coded"], tensors["lagrangian"]
+    if coded.shape != (QUALITIES,) or coded.min() < 0 or coded.max() > 1:
+        raise ValueError("prior.fine_coded does not say yes or no for each quality")
+    if lagrangian.shape != (QUALITIES,) or not (np.diff(lagrangian) > 0).all() or lagrangian[0] <= 0:
+        raise ValueError("lagrangian does not rise with the quality")
+
+
 def _between(knots: Tensor) -> Tensor:
     """``[n, ...]``, for qualities from 0 to 100 at equal distances, interpolated to ``[101, ...]``."""
     x = torch.arange(QUALITIES, dtype=torch.float32, device=knots.device) * ((len(knots) - 1) / (QUALITIES - 1))
@@ -95,14 +109,14 @@ class Model:
     """
 
     @torch.inference_mode(False)  # whatever the caller's mode is: models are shared, and a search needs gradients
-    def __init__(self, tensors: Mapping[str, npt.NDArray[Any]], design: Design, device: torch.device):
+    def __init__(self, tensors: Mapping[str, npt.NDArray[Any]], design: Design | former.Design, device: torch.device):
         def part(prefix: str) -> dict[str, npt.NDArray[Any]]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
         def floats(array: npt.NDArray[Any]) -> Tensor:
             return torch.from_numpy(array.astype(np.float32)).to(device)
 
-        def network(kind: Callable[[Design], nn.Module], prefix: str) -> Any:
+        def network(kind: Callable[[Any], nn.Module], prefix: str) -> Any:
             # not on torch's meta device, whose first use takes 0.7 s, nor on the caller's default one; the caller's
             # random numbers stay what they were
             with torch.device("cpu"), torch.random.fork_rng(devices=[]):
@@ -113,9 +127,15 @@ class Model:
         _check(tensors, design)
         self.device, self.design = device, design
         self.id = model_id(tensors)
-        self.analysis: Analysis = network(Analysis, "analysis.")
-        self.hyper_analysis: HyperAnalysis = network(HyperAnalysis, "hyper_analysis.")
-        self.synthesis: Synthesis = network(Synthesis, "synthesis.")
+        networks: Any = former if isinstance(design, former.Design) else transforms
+        self.analysis = network(networks.Analysis, "analysis.")
+        self.hyper_analysis = network(networks.HyperAnalysis, "hyper_analysis.")
+        self.synthesis = network(networks.Synthesis, "synthesis.")
+        if isinstance(design, former.Design):
+            between = np.geomspace(former.LAMBDA_MIN, former.LAMBDA_MAX, QUALITIES)
+        else:
+            between = tensors["lagrangian"]
+        self.lagrangian = floats(between)  # [101], λ of each quality
         self.analysis_rate = floats(tensors["analysis_rate"])  # [101, C]
         self.synthesis_rate = floats(tensors["synthesis_rate"])  # [101, C]
         self.hyper_gain = floats(tensors["hyper_gain"])  # [101, Nz]
@@ -128,7 +148,9 @@ class Model:
             raise ValueError("the weights of the prior are too large for exact sums")
         # one cell of latents, so that tensors of the prior that are missing or do not fit are found now
         z = self.prior.number(np.zeros((1, 1, 1, design.hyper_latents), np.int32))
-        self.prior.decode(z, torch.zeros(1, dtype=torch.int64, device=device), 2, 2, lambda step, mean, index: mean * 0)
+        for quality in (0, QUALITIES - 1):
+            qualities = torch.tensor([quality], device=device)
+            self.prior.decode(z, qualities, 2, 2, lambda part, mean, index: mean * 0)
 
     def in_float32(self) -> torch.autocast:
         """A context that a caller's autocast does not reach into."""
@@ -139,7 +161,9 @@ def load(path: Path, device: torch.device) -> Model:
     """The model of a weights file. Raises ValueError for what is none."""
     stated = registry.metadata(path)
     try:
-        model = Model(load_file(path), Design(**json.loads(stated["design"])), device)
+        design = json.loads(stated["design"])
+        kind = Design if "fine" in design else former.Design
+        model = Model(load_file(path), kind(**design), device)
     except (SafetensorError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a weights file of this release ({error})") from None
     if model.id.hex() != stated.get("model_id"):
@@ -153,10 +177,15 @@ def load_installed(path: Path, device: torch.device) -> Model:
     return load(path, device)
 
 
-def write(path: Path, tensors: dict[str, npt.NDArray[Any]], design: dict[str, int]) -> str:
-    """Write a weights file and return its model id in hexadecimal."""
+def write(path: Path, tensors: dict[str, npt.NDArray[Any]], design: dict[str, int], objective: str) -> str:
+    """Write a weights file and return its model id in hexadecimal. ``objective``: what they were trained for."""
     identity = model_id(tensors).hex()
     prior = {name.removeprefix("prior."): t for name, t in tensors.items() if name.startswith("prior.")}
-    stated = {"design": json.dumps(design), "model_id": identity, "prior_digest": ExactPrior(prior, np).digest()}
+    stated = {
+        "design": json.dumps(design),
+        "model_id": identity,
+        "objective": objective,
+        "prior_digest": ExactPrior(prior, np).digest(),
+    }
     files.write(path, save(tensors, stated))
     return identity

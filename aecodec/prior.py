@@ -20,6 +20,7 @@ from typing import Any
 import numpy
 
 STEPS = 4
+FINE = STEPS  # the part that comes after the steps, of the fine latents
 # PATTERN[group][cell position]: the step that codes the channel group at the position of the 2x2 cell (row by row)
 PATTERN = ((0, 3, 1, 2), (3, 0, 2, 1), (1, 2, 0, 3), (2, 1, 3, 0))
 # GROUP[step][cell position]: the same, asked the other way round
@@ -100,6 +101,11 @@ class Structure(ABC):
         x = self.add(x, self.activate(self.pointwise(f"{name}_mix", self.depthwise(f"{name}_depthwise", x))))
         return [self.pointwise(f"{name}_head{GROUP[step][p]}", x[:, i::2, j::2]) for p, (i, j) in enumerate(CELL)]
 
+    def fine(self, features: Array, latents: Array) -> Array:
+        """Means and log-scales of the fine latents ``[B, h, w, 2M]``, raw, from features and all main latents."""
+        x = self.activate(self.pointwise("fine_enter", self.concatenate(features, latents)))
+        return self.pointwise("fine_head", self.block("fine_block", x))
+
 
 class ExactPrior(Structure):
     """`Structure` in fixed point, and the loop that turns symbols into latents.
@@ -112,6 +118,7 @@ class ExactPrior(Structure):
         self.xp, self._place = xp, place
         self.tensors = {name: self.number(value) for name, value in tensors.items()}
         self.latents = tensors["gain"].shape[1]
+        self.fine_latents = tensors["fine_gain"].shape[1] if "fine_gain" in tensors else 0
         # a layer shifts its sums right and rounds them: where weights and biases are shifted beforehand, and the half
         # that rounding adds is part of the bias, only a floor is left to do. Powers of two change no bit of a sum
         layers = {n: t for n, t in self.tensors.items() if n.endswith((".weight", ".bias"))}
@@ -174,12 +181,15 @@ class ExactPrior(Structure):
     # The loop.
 
     def decode(self, z: Array, quality: Array, height: int, width: int, symbols: Any) -> Array:
-        """Latents ŷ ``[B, height, width, N]`` in units of 2^-8, from symbols that are asked for step by step.
+        """Latents ŷ ``[B, height, width, N]`` in units of 2^-8, from symbols that are asked for part by part.
+
+        Where the qualities have fine latents, either all of them or none, these follow: ``[B, height, width, N + M]``.
 
         ``z``: integer hyper-latents ``[B, ceil(height/4), ceil(width/4), Nz]``. ``quality``: ``[B]`` in 0..100.
-        ``symbols(step, mean, index)`` is given the step's means (units of 2^-8) and table indices, both ``[B, n]``,
-        and answers with its symbols ``[B, n]``, each in ±`SYMBOL_LIMIT` and zero where the index is zero. The n
-        symbols of a step are ordered by cell position, then row, column and channel of the group.
+        ``symbols(part, mean, index)`` is given the part's means (units of 2^-8) and table indices, both ``[B, n]``,
+        and answers with its symbols ``[B, n]``, each in ±`SYMBOL_LIMIT` and zero where the index is zero. The parts are
+        the steps, whose n symbols are ordered by cell position, then row, column and channel of the group, and then
+        the fine latents, ordered by row, column and channel.
         """
         t = self.tensors
         z = self._clamp(self._shift(z * t["hyper_inverse_gain"][quality][:, None, None], TABLE_BITS - ACTIVATION_BITS))
@@ -200,32 +210,51 @@ class ExactPrior(Structure):
             for (i, j), group, part in zip(CELL, groups, _split(value, means), strict=True):
                 latents = self._clamp(self._shift(part * inverse[..., group], TABLE_BITS))
                 known[:, i::2, j::2, group] = latents
-        return known
+        if not self.has_fine(quality):
+            return known
+        raw, m = self.fine(features, known), self.fine_latents
+        gain, inverse, offset = (
+            t[name][quality][:, None, None] for name in ("fine_gain", "fine_inverse_gain", "fine_scale_offset")
+        )
+        mean = self._clamp(self._shift(raw[..., :m] * gain, TABLE_BITS))
+        index = self._shift(raw[..., m:] + offset, SCALE_STEP_BITS).clip(0, SCALES - 1)
+        flat = (len(mean), -1)
+        value = mean + symbols(FINE, mean.reshape(flat), index.reshape(flat)).reshape(mean.shape) * (
+            1 << ACTIVATION_BITS
+        )
+        return self.concatenate(known, self._clamp(self._shift(value * inverse, TABLE_BITS)))
 
-    def arrange(self, step: int, plane: Array) -> Array:
-        """The entries of ``[B, h, w, N]`` that a step codes, in its order: ``[B, n]``."""
+    def has_fine(self, quality: Array) -> bool:
+        """Whether fine latents are coded at a quality, or at all of an array of qualities."""
+        return bool(self.fine_latents and self.tensors["fine_coded"][quality].all())
+
+    def arrange(self, part: int, plane: Array) -> Array:
+        """The entries of ``[B, h, w, N + M]`` that a part codes, in its order: ``[B, n]``."""
+        if part == FINE:
+            return plane[..., self.latents :].reshape(len(plane), -1)
         n = self.latents // 4
-        parts = [plane[:, i::2, j::2, g * n : (g + 1) * n] for (i, j), g in zip(CELL, GROUP[step], strict=True)]
+        parts = [plane[:, i::2, j::2, g * n : (g + 1) * n] for (i, j), g in zip(CELL, GROUP[part], strict=True)]
         return _join(self.xp, parts)
 
     def digest(self) -> str:
         """SHA-256 of what comes of fixed symbols: one value for these weights, on whatever machine."""
         digest, (height, width) = hashlib.sha256(), (10, 14)
-        count = height * width * self.latents // 4  # of a step's symbols; there are fewer hyper-latents
-        steps = [list(hashlib.shake_256(bytes((step,))).digest(count)) for step in range(5)]
+        # of a part's symbols; there are fewer hyper-latents
+        count = height * width * max(self.latents // 4, self.fine_latents)
+        parts = [list(hashlib.shake_256(bytes((part,))).digest(count)) for part in range(6)]
 
-        def symbols(step: int, n: int) -> Array:
+        def symbols(part: int, n: int) -> Array:
             """From -3 to 3, most of them small."""
-            return numpy.array([(byte & 3) - (byte >> 2 & 3) for byte in steps[step][:n]], numpy.int64)
+            return numpy.array([(byte & 3) - (byte >> 2 & 3) for byte in parts[part][:n]], numpy.int64)
 
-        def answer(step: int, mean: Array, index: Array) -> Array:
-            chosen = self.number(symbols(step, mean.shape[1])[None]) * (index > 0)
-            for part in (mean, index):
-                digest.update(_integers(part))
+        def answer(part: int, mean: Array, index: Array) -> Array:
+            chosen = self.number(symbols(part, mean.shape[1])[None]) * (index > 0)
+            for found in (mean, index):
+                digest.update(_integers(found))
             return chosen
 
         hyper = len(self.tensors["hyper_inverse_gain"][0])
-        z = self.number(symbols(4, 3 * 4 * hyper).reshape(1, 3, 4, hyper))
+        z = self.number(symbols(5 if self.fine_latents else 4, 3 * 4 * hyper).reshape(1, 3, 4, hyper))
         latents = self.decode(z, self._place(numpy.array([60])), height, width, answer)
         digest.update(_integers(latents))
         return digest.hexdigest()
@@ -238,7 +267,7 @@ class ExactPrior(Structure):
                 rows = abs(value.reshape(len(value), -1)).sum(1)
                 sums = rows * ACTIVATION_LIMIT + abs(self.tensors[name.replace(".weight", ".bias")])
                 largest = max(largest, int(sums.max()))
-        tables = ("hyper_rate", "hyper_inverse_gain", "gain", "inverse_gain")
+        tables = [n for n in self.tensors if n.endswith("gain") or n == "hyper_rate"]
         factor = max(int(abs(self.tensors[name]).max()) for name in tables)
         value_limit = ACTIVATION_LIMIT + (SYMBOL_LIMIT << ACTIVATION_BITS)
         return max(largest, factor * value_limit) + (1 << TABLE_BITS)  # what rounding adds

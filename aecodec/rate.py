@@ -20,7 +20,8 @@ from .prior import (
     Structure,
 )
 
-LAMBDA_MIN, LAMBDA_MAX = 0.0005, 0.7
+LAMBDA_MIN, LAMBDA_MAX = 0.0005, 5.0
+FINE_FROM = 0.25  # t from which fine latents are coded: below, they cost more than they are worth
 SCALE_MAX_LOG2 = SCALE_MIN_LOG2 + (SCALES - 1) / 8
 LIKELIHOOD_FLOOR = 1e-9
 ORDER = [4 * p + GROUP[s][p] for s in range(STEPS) for p in range(4)]  # what is coded when
@@ -28,7 +29,7 @@ PLACES = sorted(range(len(ORDER)), key=ORDER.__getitem__)  # the inverse
 
 
 def lagrangian(t: Tensor) -> Tensor:
-    """λ of the loss bpp + λ·255²·MSE for t = quality / 100."""
+    """λ of the loss bpp + λ·distortion for t in 0..1, its place in the range by its logarithm."""
     return LAMBDA_MIN * (LAMBDA_MAX / LAMBDA_MIN) ** t
 
 
@@ -90,6 +91,23 @@ def code(
     return _in_place(values), bits.sum((0, 1, 3, 4, 5))
 
 
+def code_fine(
+    prior: Structure,
+    features: Tensor,
+    latents: Tensor,
+    f: Tensor,
+    gain: Tensor,
+    offset: Tensor,
+    quantise: Callable[[Tensor], tuple[Tensor, Tensor]],
+) -> tuple[Tensor, Tensor]:
+    """Fine latents f ``[B, h, w, M]`` -> f̂ and their bits ``[B]``. ``latents``: ŷ; the rest as in `code`."""
+    raw = prior.fine(features, latents)
+    mean = raw[..., : f.shape[-1]] * gain
+    symbols, seen = quantise(f * gain - mean)
+    bits = gaussian_bits(symbols, raw[..., f.shape[-1] :] + offset)
+    return (seen + mean) / gain, bits.sum((1, 2, 3))
+
+
 def _by_step(x: Tensor) -> Tensor:
     """``[B, h, w, N]`` -> ``[STEPS, 4, B, h/2, w/2, N/4]``: what each context step codes at each cell position."""
     b, h, w, n = x.shape
@@ -132,7 +150,7 @@ class FloatPrior(FloatStructure):
                 bits = WEIGHT_BITS
             elif name.endswith(".bias"):
                 bits = WEIGHT_BITS + ACTIVATION_BITS
-            elif name == "scale_offset":
+            elif name.endswith("scale_offset"):
                 bits = ACTIVATION_BITS
             self.tensors[name] = (value * 0.5**bits).float()
 

@@ -18,10 +18,9 @@ from . import coding, container
 from .container import Data, Header, Tile
 from .errors import BadChecksum, Corrupt, Truncated
 from .model import Model
-from .prior import STEPS, SYMBOL_LIMIT
+from .prior import FINE, SYMBOL_LIMIT
 from .tiles import LATENT, Box, grid, latent_size
 
-PARTS = 1 + STEPS  # of a tile: the hyper-latents, then the steps
 NAMED = 8  # damaged tiles that are named one by one
 EFFORT = 16  # times the length of the file that checksums are computed over, in search of tiles
 
@@ -110,33 +109,40 @@ def _next_whole(whole: bytes, start: int, budget: int) -> tuple[int, int]:
 
 
 def decode(m: Model, found: Remains) -> tuple[Tensor, str]:
-    """Latents ŷ ``[h, w, N]`` in units of 2^-8, and in words what is damaged."""
+    """Latents ŷ ``[h, w, channels]`` in units of 2^-8, and in words what is damaged."""
     header = found.header
     height, width = latent_size(header.height), latent_size(header.width)
-    plane = torch.zeros(height, width, m.design.latents, dtype=torch.float32, device=m.device)
+    channels = coding.channels(m, {tile.quality for tile in found.tiles if tile})
+    plane = torch.zeros(height, width, channels, dtype=torch.float32, device=m.device)
     known = torch.zeros(height, width, dtype=torch.bool, device=m.device)
     damaged = []
     for place, box in enumerate(grid(height, width, header.tile_size // LATENT)):
-        tile, parts = found.tiles[place], 0
+        tile, parts, whole = found.tiles[place], 0, 0
         if tile:
+            whole = _parts(m, tile.quality)
             try:
-                latents, parts = coding.decode_batch(m, [tile], box), PARTS
+                latents, parts = coding.decode_batch(m, [tile], box), whole
             except Corrupt:
                 if tile is found.cut:
                     latents, parts = _decode_start(m, tile, box)
         if parts:
-            plane[box.rows, box.columns] = latents[0]
+            plane[box.rows, box.columns, : latents.shape[-1]] = latents[0]
             known[box.rows, box.columns] = parts > 1  # the hyper-latents alone say less than the neighbours
-        if parts < PARTS:
-            damaged.append(f"{place} ({parts} of {PARTS} parts are left)" if parts else str(place))
+        if parts < whole or not tile:
+            damaged.append(f"{place} ({parts} of {whole} parts are left)" if parts else str(place))
     if not damaged:
         return plane, ""
     names = ", ".join(damaged[:NAMED]) + (", ..." if len(damaged) > NAMED else "")
     return fill(plane, known), f"{len(damaged)} of {header.tile_count} tiles are damaged: {names}"
 
 
+def _parts(m: Model, quality: int) -> int:
+    """Of a tile: the hyper-latents, the steps, and the fine latents where the quality has them."""
+    return 1 + FINE + m.prior.has_fine(quality)
+
+
 def _decode_start(m: Model, tile: Tile, box: Box) -> tuple[Tensor, int]:
-    """ŷ ``[1, h, w, N]`` of a tile whose end is missing, and how many of its parts were there."""
+    """ŷ ``[1, h, w, channels]`` of a tile whose end is missing, and how many of its parts were there."""
     parts, sound, check = 0, True, 0
     try:
         decoder = m.coder.decoder(tile.words)
@@ -155,18 +161,18 @@ def _decode_start(m: Model, tile: Tile, box: Box) -> tuple[Tensor, int]:
 
     latents = coding.latents_of(m, box, 1, tile.quality, next_part)
     # what has all its symbols was not cut: if they are not the right ones, it was changed
-    return latents, 0 if parts == PARTS and check != tile.symbol_crc else parts
+    return latents, 0 if parts == _parts(m, tile.quality) and check != tile.symbol_crc else parts
 
 
 def fill(plane: Tensor, known: Tensor) -> Tensor:
-    """``[h, w, N]`` with what is not known, ``[h, w]``, from a pyramid of averages (Gortler et al. 1996, push-pull)."""
+    """``[h, w, C]`` with what is not known, ``[h, w]``, from a pyramid of averages (Gortler et al. 1996, push-pull)."""
     if known.all() or not known.any():
         return plane
     height, width = known.shape
     sums, counts = (
         F.avg_pool2d(x.permute(2, 0, 1)[None], 2, ceil_mode=True, divisor_override=1)[0].permute(1, 2, 0)
         for x in (plane * known[..., None], known[..., None].float())
-    )  # [h/2, w/2, N], [h/2, w/2, 1]
+    )  # [h/2, w/2, C], [h/2, w/2, 1]
     coarse = fill(sums / counts.clamp(min=1), counts[..., 0] > 0)
     smooth = F.interpolate(coarse.permute(2, 0, 1)[None], scale_factor=2, mode="bilinear")[0].permute(1, 2, 0)
     return torch.where(known[..., None], plane, smooth[:height, :width])

@@ -19,7 +19,7 @@ from . import coding, rate
 from .coding import Part
 from .image import Pixels
 from .model import Model
-from .prior import ACTIVATION_BITS, SCALE_MIN_LOG2
+from .prior import ACTIVATION_BITS, SCALE_MIN_LOG2, TABLE_BITS
 from .tiles import LATENT, Box, grid
 
 Steps = tuple[tuple[float, bool], ...]  # their sizes, and whether they are taken under soft rounding or without any
@@ -75,10 +75,10 @@ class _Tile:
 
     box: Box
     quality: int
-    y: Tensor  # [1, h, w, N], not rounded
+    y: Tensor  # [1, h, w, N + M], main and fine, not rounded
     z: Tensor  # [1, ceil(h/4), ceil(w/4), Nz], not rounded, in units of the symbols
     parts: list[Part]
-    latents: Tensor  # ŷ [h, w, N]
+    latents: Tensor  # ŷ [h, w, N or N + M]
 
 
 class Search:
@@ -91,7 +91,8 @@ class Search:
         y = coding.analyse(m, [pixels], qualities, tile_size)[0].clone()
         height, width, _ = y.shape
         self.qualities = coding.by_latent(m, height, width, tile_size, qualities)
-        self.plane = torch.empty_like(y)
+        channels = coding.channels(m, set(self.qualities.flatten().tolist()))
+        self.plane = y.new_zeros(height, width, channels)
         self.tiles = []
         for box in grid(height, width, tile_size // LATENT):
             quality = int(self.qualities[box.top, box.left])
@@ -100,7 +101,7 @@ class Search:
                 z = coding.hyper_latents(m, part, quality)
             parts, latents = self._quantise(part, z, quality)
             self.tiles.append(_Tile(box, quality, part, z, parts, latents))
-            self.plane[box.rows, box.columns] = latents
+            self._place(box, latents)
 
     def improve(self, steps: Steps | int) -> Iterator[None]:
         """One round over all tiles, step by step: `direct` steps as given, or so many `annealed` ones."""
@@ -110,7 +111,7 @@ class Search:
         else:
             descend = partial(direct, steps=steps)
         for tile in self.tiles:
-            gain, (height, width) = self.prior.tensors["gain"][tile.quality], tile.y.shape[1:3]
+            gain, (height, width) = coding.gain(self.m, tile.quality).float() * 0.5**TABLE_BITS, tile.y.shape[1:3]
             # the context wants whole cells: what is added at the border is dropped again
             y = (F.pad(tile.y, (0, 0, 0, width % 2, 0, height % 2)) * gain).requires_grad_()
             z = tile.z.clone().requires_grad_()
@@ -122,7 +123,10 @@ class Search:
         before = self._cost(tile, tile.parts, tile.latents)
         if self._cost(tile, parts, latents) < before:
             tile.y, tile.z, tile.parts, tile.latents = y, z, parts, latents
-        self.plane[tile.box.rows, tile.box.columns] = tile.latents
+        self._place(tile.box, tile.latents)
+
+    def _place(self, box: Box, latents: Tensor) -> None:
+        self.plane[box.rows, box.columns, : latents.shape[-1]] = latents
 
     def _quantise(self, y: Tensor, z: Tensor, quality: int) -> tuple[list[Part], Tensor]:
         found, latents = coding.quantise_batch(self.m, y, z, quality)
@@ -140,7 +144,7 @@ class Search:
         outer = tile.box.grown(self.m.synthesis.halo, *self.plane.shape[:2])
         inner, place = tile.box.within(outer), outer.scaled(LATENT)
         around = self.plane[outer.rows, outer.columns].clone()
-        around[inner.rows, inner.columns] = latents
+        around[inner.rows, inner.columns, : latents.shape[-1]] = latents
         factors = coding.factors_of(self.m.synthesis_rate, self.qualities[outer.rows, outer.columns])
         x = self.m.synthesis(around[None], factors)[0] * 255
         original = self.pixels[place.rows, place.columns].float()
@@ -150,7 +154,7 @@ class Search:
         if as_bytes:
             x = x.clamp(0, 255).round()
         # the neighbours have their own λ
-        weight = rate.lagrangian(self.qualities[outer.rows, outer.columns].float() / 100)
+        weight = self.m.lagrangian[self.qualities[outer.rows, outer.columns]]
         weight = weight.repeat_interleave(LATENT, 0).repeat_interleave(LATENT, 1)
         weight = weight[: original.shape[0], : original.shape[1], None]
         error: Tensor = (weight * (x - original).square()).sum() / original.shape[2]
@@ -159,15 +163,29 @@ class Search:
     def _loss(self, tile: _Tile, y: Tensor, z: Tensor, quantise: Quantise) -> Tensor:
         """Bits and λ times the squared error of ``y`` and ``z``, in units of the symbols, with a relaxed rounding."""
         tables, quality, (height, width) = self.prior.tensors, tile.quality, tile.y.shape[1:3]
-        gain, offset = (tables[name][quality].expand(1, 1, 1, -1) for name in ("gain", "scale_offset"))
+
+        def table(name: str) -> Tensor:
+            return tables[name][quality].expand(1, 1, 1, -1)
+
+        n = self.m.design.latents
+        gain = coding.gain(self.m, quality).float() * 0.5**TABLE_BITS
+        latents, fine = (y / gain)[..., :n], (y / gain)[..., n:]
         hyper_scale = torch.from_numpy(self.m.hyper_index[quality] / 8.0 + SCALE_MIN_LOG2).float().to(self.m.device)
         symbols = quantise(z)
         features = self.prior.features(symbols * tables["hyper_inverse_gain"][quality], quality, *y.shape[1:3])
-        latents, bits = rate.code(
-            self.prior, features, y / gain, gain, offset + SCALE_MIN_LOG2, lambda x: (quantise(x),) * 2
-        )
-        hyper_bits = rate.gaussian_bits(symbols, hyper_scale)
-        return hyper_bits.sum() + bits.sum() + self._error(tile, latents[0, :height, :width], as_bytes=False)
+
+        def twice(x: Tensor) -> tuple[Tensor, Tensor]:
+            return (quantise(x),) * 2
+
+        offset = table("scale_offset") + SCALE_MIN_LOG2
+        latents, bits = rate.code(self.prior, features, latents, table("gain"), offset, twice)
+        latents, features, fine = (x[:, :height, :width] for x in (latents, features, fine))
+        total = rate.gaussian_bits(symbols, hyper_scale).sum() + bits.sum()
+        if self.m.prior.has_fine(quality):
+            offset = table("fine_scale_offset") + SCALE_MIN_LOG2
+            fine, bits = rate.code_fine(self.prior, features, latents, fine, table("fine_gain"), offset, twice)
+            latents, total = torch.cat((latents, fine), -1), total + bits.sum()
+        return total + self._error(tile, latents[0], as_bytes=False)
 
 
 def direct(loss: Loss, y: Tensor, z: Tensor, steps: Steps) -> Iterator[None]:

@@ -320,7 +320,7 @@ def overhead(data: Data = None) -> None:
 
     with _progress() as bar:
         samples, _ = _survey(data, bar)
-    found = measure_files(Codec(device="cpu"), [s.path for s in samples])
+    found = measure_files(Codec(device="cpu"), [s.path for s in samples], "psnr")
     for quality, bpp, ratio in zip(found["quality"], found["bpp"], found["disk_over_estimate"], strict=True):
         print(f"quality {quality:3}: {bpp:.3f} bpp on disk, {ratio:.4f} times the estimate")
 

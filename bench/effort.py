@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from PIL import Image
 
-from aecodec import rate
+from aecodec import Codec
 from aecodec.control import psnr
 from aecodec.training.bd import NoOverlap, bd_rate
 
@@ -34,6 +33,7 @@ def measure(pictures: Sequence[Image.Image], levels: Sequence[int], show: Callab
     """Each picture at each quality and level, the levels in turns; ``show`` is called after each file."""
     peers = {level: roster()[0][EFFORTS.get(level, OURS)] for level in (0, *levels)}
     peers[0].encode(pictures[0], 50)  # warm
+    lagrangian = Codec(device="cpu").model.lagrangian.tolist()
     seconds = dict.fromkeys(peers, 0.0)
     bd_rates: dict[int, list[float]] = {level: [] for level in peers}
     worse: dict[int, list[float]] = {level: [] for level in peers}
@@ -47,7 +47,7 @@ def measure(pictures: Sequence[Image.Image], levels: Sequence[int], show: Callab
                 seconds[level] += time.perf_counter() - start
                 point = _point(picture, data, peer)
                 curves[level].append(point)
-                cost = _cost(point, quality)
+                cost = _cost(point, lagrangian[quality])
                 if before is not None and cost > before:
                     worse[level].append(cost / before)
                 before = cost
@@ -63,7 +63,6 @@ def _point(picture: Image.Image, data: bytes, peer: Peer) -> Point:
     return 8 * len(data) / (picture.width * picture.height), psnr(np.asarray(picture), np.asarray(peer.decode(data)))
 
 
-def _cost(point: Point, quality: int) -> float:
+def _cost(point: Point, weight: float) -> float:
     """Bits and λ times the squared error, per pixel."""
-    weight = float(rate.lagrangian(torch.tensor(quality / 100)))
     return point[0] + weight * 255**2 * 10 ** (-point[1] / 10)

@@ -13,9 +13,9 @@ from PIL import Image
 from aecodec.batch import printable
 from aecodec.container import MAX_PIXELS
 from aecodec.files import IMAGE_SUFFIXES, open_picture
+from aecodec.metrics.ssimulacra2 import SMALLEST as SSIMULACRA2_SMALLEST
 
 from .metrics import MS_SSIM_SMALLEST
-from .ssimulacra2 import SMALLEST as SSIMULACRA2_SMALLEST
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png")
 LOSSY = {"JPEG", "MPO", "WEBP", "AVIF"}

@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .ssimulacra2 import SMALLEST as SSIMULACRA2_SMALLEST
-from .ssimulacra2 import ssimulacra2
+from aecodec.metrics.ssimulacra2 import SMALLEST as SSIMULACRA2_SMALLEST
+from aecodec.metrics.ssimulacra2 import ssimulacra2
 
 VERSION = 1  # of everything here that has a say in a value: cached ones of another version are not used
 FLOAT32_STEP = 2.0**-24  # the smallest distance from 1 that the library can tell
@@ -24,7 +24,9 @@ def measure(original: Image.Image, decoded: Image.Image) -> dict[str, float | No
     return {
         "psnr": psnr(original, decoded),
         "ms_ssim": ms_ssim(original, decoded) if side >= MS_SSIM_SMALLEST else None,
-        "ssimulacra2": ssimulacra2(original, decoded) if side >= SSIMULACRA2_SMALLEST else None,
+        "ssimulacra2": ssimulacra2(np.asarray(original), np.asarray(decoded), as_reference=True)
+        if side >= SSIMULACRA2_SMALLEST
+        else None,
     }
 
 

@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -6,16 +7,41 @@ import torch
 from PIL import Image
 from skimage import data
 
-from aecodec import Codec
+from aecodec import Codec, model
 from aecodec.image import Plane
+from aecodec.training import export
+from aecodec.training.loop import Recipe, Run
+from aecodec.training.network import Network
+from aecodec.transforms import Design
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.aec"))
+SMALL = Design(48, 64, 32, 32, 16, 8, 16, 16, 1, 1, 1, 1)  # as the design that is trained, but quick
 
 
 @pytest.fixture(scope="session")
 def codec() -> Codec:
     return Codec(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def fine_weights(photo: Plane, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights with fine latents from quality 25 on: small networks as they are before the first step, or nearly so."""
+    torch.manual_seed(0)
+    run = Run(Network(SMALL), Recipe())
+    run.start(torch.from_numpy(photo)[None])
+    with torch.no_grad():
+        for name, value in run.network.named_parameters():
+            if name.endswith("project.weight"):  # else every block would be the identity
+                value.add_(0.02 * torch.randn_like(value))
+    path = tmp_path_factory.mktemp("weights") / "fine.safetensors"
+    model.write(path, export.freeze(run.network), asdict(SMALL), "psnr")
+    return path
+
+
+@pytest.fixture(scope="session")
+def fine(fine_weights: Path) -> Codec:
+    return Codec(device="cpu", weights=fine_weights)
 
 
 @pytest.fixture(scope="session")

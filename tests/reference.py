@@ -159,10 +159,32 @@ class Reference:
             found.parts.append(symbols)
             found.means.append(means)
             found.indices.append(indices)
+        if "prior.fine_coded" in w.entries and w["prior.fine_coded"][quality]:
+            known = self._fine(ans, quality, features, known, found)
         found.latents = known
         assert ans.state == 0
         assert ans.next == len(ans.words)
         return found
+
+    def _fine(self, ans: Ans, quality: int, features: Grid, known: Grid, found: TileSymbols) -> Grid:
+        """The sixth part; returns main and fine latents."""
+        x = _activate(self._each("fine_enter", _join(features, known)))
+        raw = [v for row in self._each("fine_head", self._block("fine_block", x)) for v in row]
+        tables = ("fine_gain", "fine_inverse_gain", "fine_scale_offset")
+        gains, inverses, offsets = (self.weights[f"prior.{t}"][quality] for t in tables)
+        m, width = len(gains), len(known[0])
+        means = [clamp(shift(v[c] * gains[c], 16)) for v in raw for c in range(m)]
+        indices = [max(0, min(79, shift(v[m + c] + offsets[c], 5))) for v in raw for c in range(m)]
+        symbols = self._part(ans, indices)
+        found.parts.append(symbols)
+        found.means.append(means)
+        found.indices.append(indices)
+        values = [
+            clamp(shift((mean + 256 * symbol) * inverses[i % m], 16))
+            for i, (mean, symbol) in enumerate(zip(means, symbols, strict=True))
+        ]
+        fine = [values[i : i + m] for i in range(0, len(values), m)]
+        return _join(known, [fine[i : i + width] for i in range(0, len(fine), width)])
 
     def _part(self, ans: Ans, indices: Vector) -> Vector:
         symbols = [0] * len(indices)
@@ -218,11 +240,7 @@ class Reference:
         return self._block("hyper_block1", _shuffle(self._each("hyper_up", x)))
 
     def _context(self, step: int, features: Grid, known: Grid) -> Grid:
-        joined = [
-            [f + k for f, k in zip(feature_row, known_row, strict=False)]  # features are cropped
-            for feature_row, known_row in zip(features, known, strict=False)
-        ]
-        x = _activate(self._each(f"context{step}_enter", joined))
+        x = _activate(self._each(f"context{step}_enter", _join(features, known)))
         return _add(x, _activate(self._each(f"context{step}_mix", self._depthwise(f"context{step}_depthwise", x))))
 
 
@@ -240,6 +258,11 @@ def _order(step: int, height: int, width: int) -> Iterator[tuple[int, int, int]]
         for row in range(position // 2, height, 2):
             for column in range(position % 2, width, 2):
                 yield row, column, group
+
+
+def _join(features: Grid, known: Grid) -> Grid:
+    """The channels of both; features are cropped."""
+    return [[f + k for f, k in zip(*rows, strict=False)] for rows in zip(features, known, strict=False)]
 
 
 def _activate(x: Grid) -> Grid:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aecodec import Codec
+from aecodec import Codec, former
 from aecodec.image import Plane
 from bench import codecs, everyday, exactness, speed
 from bench.macs import count
@@ -88,6 +88,7 @@ def test_the_decoder_keeps_its_budget(codec: Codec) -> None:
     parts = count(codec)
     assert parts["synthesis"][0] + parts["prior"][0] <= 10
     d = codec.model.design
+    assert isinstance(d, former.Design)
     n, c = d.latents, d.features
     # by hand: at 1/16 a block of width N and N -> 4C, at 1/8 the blocks and C -> 192
     synthesis = (9 * n + 2 * n * n + n * 4 * c) / 256 + (d.synthesis_blocks * (9 * c + 4 * c * c) + c * 192) / 64

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import aecodec
-from aecodec import Codec, coding, container, errors
+from aecodec import Codec, DamageWarning, Truncated, coding, container, errors
 from aecodec.container import Container, Tile
 from aecodec.image import Plane
 from aecodec.tiles import WINDOW, Box
@@ -252,3 +252,47 @@ def test_alpha_is_refused_before_the_networks(codec: Codec, small: Plane, monkey
     for call in (lambda: codec.verify(bad), lambda: codec.decompress(bad), lambda: next(many)):
         with pytest.raises(errors.Corrupt, match="alpha"):
             call()
+
+
+# fine latents
+
+
+@pytest.mark.parametrize("shape", [(70, 90), (16, 16), (1, 1), (530, 40)])
+def test_fine_latents_make_good_pictures_better(fine: Codec, photo: Plane, shape: tuple[int, int]) -> None:
+    pixels = photo[: shape[0], : shape[1]] if shape[0] < 512 else np.tile(photo, (2, 1, 1))[: shape[0], : shape[1]]
+    files = {quality: fine.compress(pixels, quality) for quality in (10, 24, 25, 60, 100)}
+    for quality, data in files.items():
+        fine.verify(data)
+        coded = fine.latents(data)
+        assert coded.shape == (-(-shape[0] // 16), -(-shape[1] // 16), 64)
+        np.testing.assert_array_equal(coded, fine.latents(pixels, quality))
+        assert coded[..., 32:].any() <= (quality >= 25)
+    assert fine.latents(files[100])[..., 32:].any()
+    errors = [np.abs(fine.decompress(data, "numpy").astype(int) - pixels).mean() for data in files.values()]
+    assert errors[-1] < errors[0]
+
+
+def test_tiles_with_and_without_fine_latents(fine: Codec, photo: Plane) -> None:
+    """One picture of both. A region shows the same, and search, salvage and small versions know either kind."""
+    offsets = np.zeros(photo.shape[:2], int)
+    offsets[:128, :128] = 40
+    data = fine.compress(photo[:256, :256], 20, roi=offsets[:256, :256])
+    fine.verify(data)
+    pixels = fine.decompress(data, "numpy")
+    np.testing.assert_array_equal(fine.decompress(data, "numpy", region=(100, 90, 60, 70)), pixels[90:160, 100:160])
+    coded = fine.latents(data)
+    assert coded[:8, :8, 32:].any()
+    assert not coded[8:, 8:, 32:].any()
+    assert len(fine.compress(photo[:256, :256], 20, roi=offsets[:256, :256], effort=2)) < 1.1 * len(data)
+    for scale in (1 / 2, 1 / 4, 1 / 8):
+        assert fine.decompress(data, "numpy", scale=scale).shape[0] == 256 * scale
+
+
+def test_a_fine_part_that_is_cut_is_taken_as_its_means(fine: Codec, small: Plane) -> None:
+    data = fine.compress(small, 100)
+    with pytest.raises(Truncated):
+        fine.decompress(data[:-8])
+    with pytest.warns(DamageWarning, match="5 of 6 parts"):
+        cut = fine.decompress(data[: len(data) - 40], "numpy", errors="conceal")
+    whole = fine.decompress(data, "numpy")
+    assert 30 < psnr(cut, whole) < 60, "all but the fine latents is there"

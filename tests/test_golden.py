@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from aecodec import AecError, Codec, coding, container, errors, registry
 from aecodec.container import Tile
+from aecodec.image import Plane
 from aecodec.prior import ExactPrior
 
 from .conftest import GOLDEN
@@ -47,7 +49,7 @@ def test_symbols_of_the_reference_decoder(codec: Codec, reference: Reference, pa
     latents = coding.decode(codec.model, parsed.header, [parsed.tiles])[0].numpy()
     rows = [np.concatenate([np.array(tile.latents) for tile in tiles], 1)]  # golden files have one row of tiles
     np.testing.assert_array_equal(latents, np.concatenate(rows))
-    prior = ExactPrior(tensors(codec), np)
+    prior = ExactPrior(tensors(registry.find(codec.model.id)), np)
     for tile, coded in zip(tiles, parsed.tiles, strict=True):
         expected = np.array(tile.latents)
         height, width, _ = expected.shape
@@ -60,6 +62,18 @@ def test_symbols_of_the_reference_decoder(codec: Codec, reference: Reference, pa
         z = z.reshape(1, -(-height // 4), -(-width // 4), -1)
         found = prior.decode(prior.number(z), np.array([coded.quality]), height, width, answer)
         np.testing.assert_array_equal(found[0], expected)
+
+
+@pytest.mark.parametrize("quality", [24, 25, 100])
+def test_the_reference_decodes_fine_latents(fine: Codec, fine_weights: Path, small: Plane, quality: int) -> None:
+    data = fine.compress(small[:40, :50], quality)
+    (tile,) = Reference(fine_weights).decode(data)
+    parsed = container.read(data)
+    latents = coding.decode(fine.model, parsed.header, [parsed.tiles])[0].numpy()
+    np.testing.assert_array_equal(latents, np.array(tile.latents))
+    assert len(tile.parts) == 5 + (quality >= 25)
+    assert latents.shape[-1] == 32 + 32 * (quality >= 25)
+    assert crc32(b"".join(coding.covered(np.array(part)) for part in tile.parts)) == parsed.tiles[0].symbol_crc
 
 
 def test_escapes_occur(reference: Reference) -> None:

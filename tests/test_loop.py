@@ -19,7 +19,8 @@ from aecodec.training.export import load_network, read_checkpoint, thaw
 from aecodec.training.network import Network
 from aecodec.training.soap import BASIS_STEPS
 
-from .test_training import RECIPE, SMALL, start
+from .conftest import SMALL
+from .test_training import RECIPE, start
 
 
 def test_resuming_goes_on_exactly(folder: Path, tmp_path: Path) -> None:

@@ -5,15 +5,16 @@ from typing import Any
 import bjontegaard
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.signal import convolve
 from skimage import data
 
 from aecodec.image import Plane
+from aecodec.metrics.ssimulacra2 import error_sum, score, ssimulacra2
 from aecodec.training.bd import NoOverlap, bd_rate
 from bench import metrics, rd
 from bench.codecs import JPEG
-from bench.ssimulacra2 import ssimulacra2
 
 CURVE = np.array([[0.2, 28.0], [0.4, 31.0], [0.8, 34.0], [1.6, 37.0]])
 
@@ -142,11 +143,57 @@ def test_ms_ssim_is_that_of_the_paper(name: str, kind: str) -> None:
 )
 def test_ssimulacra2_is_that_of_libjxl(name: str, kind: str, whole: float, corner: float | None) -> None:
     """Within what the reference's single precision costs; the scores are those of the tool of libjxl 0.11.2."""
-    a, b = distorted(name, kind)
+    a, b = map(np.asarray, distorted(name, kind))
     assert ssimulacra2(a, b) == pytest.approx(whole, abs=0.02 if whole < 80 else 0.07)
     if corner is not None:  # too small for all six scales
-        box = (0, 0, 130, 90)
-        assert ssimulacra2(a.crop(box), b.crop(box)) == pytest.approx(corner, abs=0.02)
+        a, b = a[:90, :130], b[:90, :130]
+        assert ssimulacra2(a, b, as_reference=True) == pytest.approx(corner, abs=0.02)
+
+
+def planes(name: str, kind: str, side: int, dtype: torch.dtype) -> list[torch.Tensor]:
+    """A corner of a photograph and of its changed version, ``[1, 3, side, side]`` in 0..1."""
+    images = (np.asarray(image)[:side, :side] / 255 for image in distorted(name, kind))
+    return [torch.from_numpy(image).permute(2, 0, 1)[None].to(dtype) for image in images]
+
+
+@pytest.mark.parametrize("kind", ["coarse", "shift", "noise"])
+def test_ssimulacra2_in_training_is_that_of_the_bench(kind: str) -> None:
+    """In float32, without the smallest weights: to 0.01 of a score."""
+    x, y = planes("astronaut", kind, 512, torch.float32)
+    found = score(float(error_sum(x, y, least=0.01, tiny=1e-18)))
+    assert found == pytest.approx(ssimulacra2(*map(np.asarray, distorted("astronaut", kind))), abs=0.01)
+
+
+@pytest.mark.parametrize("side", [40, 128])
+def test_the_gradient_of_ssimulacra2(side: int) -> None:
+    """Against finite differences along random directions, in double precision."""
+    x, y = planes("chelsea", "noise", side, torch.float64)
+    y.requires_grad_()
+
+    def value(z: torch.Tensor) -> torch.Tensor:
+        return error_sum(x, z, least=0.01, tiny=1e-18).sum()
+
+    (gradient,) = torch.autograd.grad(value(y), y)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        direction = torch.randn(y.shape, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            slope = float(value(y + 1e-6 * direction) - value(y - 1e-6 * direction)) / 2e-6
+        assert float((gradient * direction).sum()) == pytest.approx(slope, rel=1e-3)
+
+
+def test_ssimulacra2_of_a_batch_is_that_of_each() -> None:
+    pairs = [planes("coffee", kind, 100, torch.float64) for kind in ("coarse", "shift", "noise")]
+    x, y = (torch.cat([pair[i] for pair in pairs]) for i in (0, 1))
+    found = error_sum(x, y)
+    assert found.shape == (3,)
+    for i, (a, b) in enumerate(pairs):
+        assert score(float(found[i])) == pytest.approx(ssimulacra2(*(_bytes(p) for p in (a, b))), abs=1e-9)
+
+
+def _bytes(x: torch.Tensor) -> Plane:
+    plane: Plane = (x[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    return plane
 
 
 def test_the_same_picture_has_the_best_values(photo: Plane) -> None:

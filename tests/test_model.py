@@ -14,19 +14,18 @@ from safetensors.numpy import load_file, save_file
 
 from aecodec import Codec, model, registry
 from aecodec.image import Plane
-from aecodec.transforms import Design
 
 Attack = Callable[[dict[str, Any], dict[str, Any]], Any]
 
 
 @pytest.fixture(scope="module")
-def whole(codec: Codec) -> tuple[dict[str, Any], Design]:
+def whole(codec: Codec) -> tuple[dict[str, Any], Any]:
     return load_file(registry.find(codec.model.id)), codec.model.design
 
 
-def test_a_written_file_is_the_same_model(whole: tuple[dict[str, Any], Design], codec: Codec, tmp_path: Path) -> None:
+def test_a_written_file_is_the_same_model(whole: tuple[dict[str, Any], Any], codec: Codec, tmp_path: Path) -> None:
     tensors, design = whole
-    identity = model.write(tmp_path / "a.safetensors", tensors, asdict(design))
+    identity = model.write(tmp_path / "a.safetensors", tensors, asdict(design), "psnr")
     assert identity == codec.model.id.hex()
     assert model.load(tmp_path / "a.safetensors", torch.device("cpu")).id == codec.model.id
 
@@ -78,7 +77,7 @@ ATTACKS: dict[str, Attack] = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
-def test_what_is_no_model(whole: tuple[dict[str, Any], Design], attack: Attack, tmp_path: Path) -> None:
+def test_what_is_no_model(whole: tuple[dict[str, Any], Any], attack: Attack, tmp_path: Path) -> None:
     tensors, design = dict(whole[0]), asdict(whole[1])
     attack(tensors, design)
     path = tmp_path / "bad.safetensors"
@@ -87,16 +86,16 @@ def test_what_is_no_model(whole: tuple[dict[str, Any], Design], attack: Attack, 
         Codec("cpu", path)
 
 
-def test_another_id(whole: tuple[dict[str, Any], Design], tmp_path: Path) -> None:
+def test_another_id(whole: tuple[dict[str, Any], Any], tmp_path: Path) -> None:
     path = tmp_path / "bad.safetensors"
-    model.write(path, whole[0], asdict(whole[1]))
+    model.write(path, whole[0], asdict(whole[1]), "psnr")
     stated = registry.metadata(path)
     save_file(whole[0], path, {**stated, "model_id": "00" * 8})
     with pytest.raises(ValueError, match="the id that the file states"):
         Codec("cpu", path)
 
 
-def test_another_design_is_a_model_too(whole: tuple[dict[str, Any], Design]) -> None:
+def test_another_design_is_a_model_too(whole: tuple[dict[str, Any], Any]) -> None:
     """Fewer analysis blocks: what decodes a file, and so the id, stays the same."""
     tensors = {name: t for name, t in whole[0].items() if not re.match(r"analysis\.blocks\.[1-9]", name)}
     design = replace(whole[1], analysis_blocks=1)

@@ -21,14 +21,13 @@ from aecodec.training.data import Patches, drawing, find_images
 from aecodec.training.export import ENTRIES, freeze, gaussian, integer_frequencies, read_checkpoint, thaw
 from aecodec.training.measure import measure
 from aecodec.training.network import Network
-from aecodec.training.objective import OBJECTIVES, WEIGHT_EXPONENT, objective
+from aecodec.training.objective import OBJECTIVES, WEIGHT_EXPONENT, distortion, objective
 from aecodec.training.soap import BASIS_STEPS, Soap
-from aecodec.transforms import Analysis, Design, Synthesis, initialise_with_pca
+from aecodec.transforms import Analysis, Design, Synthesis, initialise_with_klt
 
-from .conftest import psnr
+from .conftest import SMALL, psnr
 
-SMALL = Design(features=32, latents=32, hyper=16, hyper_latents=8, context=16, analysis_blocks=1, synthesis_blocks=1)
-RECIPE = loop.Recipe(hours=1.0, batch=4, patch=64)
+RECIPE = loop.Recipe(hours=1.0, batch=4, patch=64, objective="psnr")
 
 
 def start(folder: Path) -> tuple[loop.Run, Patches]:
@@ -83,8 +82,8 @@ def test_loss_falls(folder: Path) -> None:
         torch.manual_seed(1)
         pixels, t = patches[1000][0].float() / 255, torch.linspace(0.1, 0.5, RECIPE.batch)
         with torch.no_grad():
-            reconstruction, y_bits, z_bits = run.network(pixels, t)
-            return float(objective("mse", pixels, reconstruction, y_bits + z_bits, t)[0])
+            reconstruction, bits = run.network(pixels, t)
+            return float(objective("psnr", pixels, reconstruction, bits, t)[0])
 
     before = loss()
     for step in range(40):
@@ -100,11 +99,11 @@ def test_objectives(name: str) -> None:
     worse = pixels + 0.05 * torch.randn_like(pixels)
     bits, t = torch.full((2,), 128.0 * 128), torch.tensor([0.5, 0.5])
     loss, bpp = objective(name, pixels, pixels, bits, t)
-    weight = (lagrangian(t) / 0.01) ** WEIGHT_EXPONENT
-    torch.testing.assert_close((loss, bpp), (weight.mean(), torch.tensor(1.0)))
+    weight = (lagrangian(t) / 0.5) ** WEIGHT_EXPONENT
+    torch.testing.assert_close((loss, bpp), (weight.mean(), torch.tensor(1.0)), rtol=0.005, atol=0)
     added = [
         objective(name, pixels, worse, bits, torch.full((2,), q))[0]
-        - (lagrangian(torch.tensor(q)) / 0.01) ** WEIGHT_EXPONENT
+        - (lagrangian(torch.tensor(q)) / 0.5) ** WEIGHT_EXPONENT
         for q in (0.2, 0.8)
     ]
     assert 0 < 3 * added[0] < added[1]
@@ -113,27 +112,28 @@ def test_objectives(name: str) -> None:
     assert (gradient * (worse - pixels)).sum() > 0, "moving towards the original helps"
 
 
-def test_ms_ssim_is_in_units_of_the_squared_error() -> None:
-    """Noise at which both objectives weigh rate against distortion alike: the λ range serves both."""
+def test_all_distortions_are_in_units_of_the_squared_error() -> None:
+    """Noise at which they weigh rate against distortion alike: the λ range serves all."""
     torch.manual_seed(0)
     smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16), 256, mode="bicubic").movedim(1, -1)
     noisy = smooth + 0.03 * torch.randn_like(smooth)
-    ratio = OBJECTIVES["ms-ssim"](smooth, noisy) / OBJECTIVES["mse"](smooth, noisy)
-    assert 0.1 < float(ratio) < 10
+    for name in ("eye", "ms-ssim"):
+        assert 0.1 < float(distortion(name, smooth, noisy) / distortion("psnr", smooth, noisy)) < 10
 
 
-def test_training_goes_on_from_weights(codec: Codec, photo: Plane) -> None:
+@pytest.mark.parametrize("quality", [40, 50, 90])
+def test_training_goes_on_from_weights(fine: Codec, fine_weights: Path, photo: Plane, quality: int) -> None:
     """The network of a weights file gives what the file's codec gives, up to rounding."""
-    network = thaw(registry.find(codec.model.id)).eval()
+    network = thaw(fine_weights).eval()
     pixels = torch.from_numpy(photo)[None] / 255
     with torch.no_grad():
-        reconstruction, y_bits, z_bits = network(pixels, torch.tensor([0.5]))
-    data = codec.compress(photo, 50)
-    assert float(y_bits + z_bits) == pytest.approx(8 * len(data), rel=0.02)
+        reconstruction, bits = network(pixels, torch.tensor([quality / 100]))
+    data = fine.compress(photo, quality)
+    assert float(bits) == pytest.approx(8 * len(data), rel=0.15)  # escapes cost less than the floor of likelihoods
     plane = (reconstruction[0] * 255).round().clamp(0, 255).byte().numpy()
-    assert psnr(plane, photo) == pytest.approx(psnr(codec.decompress(data, "numpy"), photo), abs=0.1)
+    assert psnr(plane, photo) == pytest.approx(psnr(fine.decompress(data, "numpy"), photo), abs=0.1)
     again = freeze(network)
-    weights = load_file(registry.find(codec.model.id))
+    weights = load_file(fine_weights)
     for name in ("prior.context0_mix.weight", "synthesis.leave.weight"):
         assert np.array_equal(again[name], weights[name])
 
@@ -174,8 +174,7 @@ def test_the_bases_of_soap_stay_orthonormal(folder: Path) -> None:
         run.advance(*patches[step])
     soap = run.optimisers[0]
     for state in soap.state.values():
-        for name in ("rows", "columns"):
-            basis = state[name]
+        for basis in (state[name] for name in ("rows", "columns") if name in state):
             torch.testing.assert_close(basis.mT @ basis, torch.eye(basis.shape[-1]).expand_as(basis), atol=1e-4, rtol=0)
 
 
@@ -210,7 +209,7 @@ def test_the_whole_way_to_weights(folder: Path, others: Path, tmp_path: Path, ph
     assert Codec(device="cpu", weights=shipped).model.id == Codec(device="cpu").model.id
 
 
-@pytest.mark.parametrize(("objective", "least", "most"), [("mse", -70, -40), ("ms-ssim", -60, -30)])
+@pytest.mark.parametrize(("objective", "least", "most"), [("psnr", -70, -40), ("ms-ssim", -60, -30), ("eye", -60, -20)])
 def test_validation_against_jpeg(codec: Codec, others: Path, objective: str, least: float, most: float) -> None:
     found = measure(codec, [others / "other.png"], objective)
     assert least < found["bd_rate"] < most
@@ -238,12 +237,12 @@ def test_shuffle_inverts_unshuffle() -> None:
     assert unshuffle(x, 2)[0, 0, 0].tolist() == torch.cat((x[0, 0, 0], x[0, 0, 1], x[0, 1, 0], x[0, 1, 1])).tolist()
 
 
-def test_pca_initialises_an_inverse(photo: Plane) -> None:
-    """With as many latents as pixels' samples, synthesis undoes analysis before any training."""
-    d = Design(features=192, latents=768, analysis_blocks=1, synthesis_blocks=1)
-    analysis, synthesis = Analysis(d), Synthesis(d)
+def test_the_start_is_an_inverse(photo: Plane) -> None:
+    """No stage has fewer dimensions than the pixels: synthesis undoes analysis before any training."""
+    analysis, synthesis = Analysis(Design()), Synthesis(Design())
     blocks = torch.from_numpy(photo.reshape(32, 16, 32, 16, 3).swapaxes(1, 2).reshape(-1, 16, 16, 3).copy()) / 255
-    initialise_with_pca(analysis, synthesis, blocks, 2.0)
+    deviations = initialise_with_klt(analysis, synthesis, blocks, 2.0)
+    assert deviations[:320].min() > 0.9 * deviations[320:].max(), "the main latents are the strong ones"
     with torch.no_grad():
         one = torch.ones(())
         torch.testing.assert_close(synthesis(analysis(blocks, one), one), blocks, atol=1e-3, rtol=0)

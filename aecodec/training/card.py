@@ -12,21 +12,17 @@ from .data import check_apart, check_readable, find_images
 from .export import export, load_network
 from .measure import LEAST_SIDE, fitted_tables_cost, fixed_point_cost, measure
 from .network import Network
-from .objective import MS_SSIM_SCALE
+from .objective import MS_SSIM_SCALE, OBJECTIVES, SSIMULACRA2_SCALE
 
-OBJECTIVES = {
-    "mse": "bpp + λ·255²·MSE on RGB",
-    "ms-ssim": f"bpp + λ·{MS_SSIM_SCALE:g}·(1 - MS-SSIM) on RGB",
-}
-METRIC_NAMES = {"mse": "PSNR", "ms-ssim": "MS-SSIM"}
+METRIC_NAMES = {"eye": "SSIMULACRA 2", "psnr": "PSNR", "ms-ssim": "MS-SSIM"}
 FIT_IMAGES = 400  # of the training images: enough symbols for every table
 
 
-def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path) -> None:
+def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path, force: bool = False) -> None:
     """Write the weights file ``out`` and, beside it, its card.
 
-    Weights that are there already are replaced only by ones that cost more at none. Raises ValueError where
-    they are not, and for a folder without images.
+    Weights that are there already are replaced, unless ``force`` is given, only by ones that cost more at no quality.
+    Raises ValueError where they are not, and for a folder without images.
     """
     if out.suffix != ".safetensors" or out.is_dir():
         raise ValueError(f"{out}: expected the name of a .safetensors file")
@@ -39,11 +35,12 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as scratch:
         weights = Path(scratch) / out.name
-        identity = export(network, weights, files[:: -(-len(files) // FIT_IMAGES)])
+        objective = state["recipe"]["objective"]
+        identity = export(network, weights, files[:: -(-len(files) // FIT_IMAGES)], objective)
         codec = Codec(device="cpu", weights=weights)
-        points = measure(codec, valid_files, state["recipe"]["objective"])
-        if out.exists():
-            old = measure(Codec(device="cpu", weights=out), valid_files, state["recipe"]["objective"])
+        points = measure(codec, valid_files, objective)
+        if out.exists() and not force:
+            old = measure(Codec(device="cpu", weights=out), valid_files, objective)
             _check_better(points, old, out)
         card = _card(out.stem, identity, network, codec, state, points, valid_files)
         write(out.with_suffix(".md"), card.encode())  # first: weights without a card are of unknown origin
@@ -61,10 +58,10 @@ def _card(
     valid_files: list[Path],
 ) -> str:
     objective = state["recipe"]["objective"]
-    columns = (points[name] for name in ("quality", "bpp", "psnr", "cost", "disk_over_estimate"))
+    columns = (points[name] for name in ("quality", "bpp", "psnr", "ssimulacra2", "cost", "disk_over_estimate"))
     rows = [
-        f"| {q} | {r:.3f} | {psnr:.2f} | {cost:.4f} | {ratio:.4f} |"
-        for q, r, psnr, cost, ratio in zip(*columns, strict=True)
+        f"| {q} | {r:.3f} | {psnr:.2f} | {score:.2f} | {cost:.4f} | {ratio:.4f} |"
+        for q, r, psnr, score, cost, ratio in zip(*columns, strict=True)
     ]
     table = "\n".join(rows)
     parts = ("analysis", "hyper_analysis", "prior", "synthesis")
@@ -77,7 +74,7 @@ def _card(
 | model id | `{identity}` |
 | design | {", ".join(f"{k} {v}" for k, v in asdict(network.design).items())} |
 | parameters | {sizes} |
-| objective | {OBJECTIVES[objective]}, λ from {LAMBDA_MIN} to {LAMBDA_MAX} as quality goes from 0 to 100 |
+| objective | {objective}: bpp + λ·({_mix(objective)}) on RGB, λ from {LAMBDA_MIN} to {LAMBDA_MAX} |
 | started from | {_origin(state["origin"])} |
 | training | {state["step"]:,} steps in {state["seconds"] / 3600:.2f} hours; {_recipe(state["recipe"])} |
 | training data | {state["images"]} images |
@@ -88,10 +85,15 @@ def _card(
 Measured on the {len(valid_files)} validation images, none of them used for training; real files, decoded 8-bit RGB,
 means over images:
 
-| quality | bpp | PSNR (dB) | cost (bpp + λ·distortion) | bits on disk / bits estimated |
-|---|---|---|---|---|
+| quality | bpp | PSNR (dB) | SSIMULACRA 2 | cost (bpp + λ·distortion) | bits on disk / bits estimated |
+|---|---|---|---|---|---|
 {table}
 """
+
+
+def _mix(objective: str) -> str:
+    names = ("255²·MSE", f"{MS_SSIM_SCALE:g}·(1 - MS-SSIM)", f"{SSIMULACRA2_SCALE:g}·SSIMULACRA 2's sum of errors")
+    return " + ".join(f"{share:g}·{name}" for share, name in zip(OBJECTIVES[objective], names, strict=True) if share)
 
 
 def _check_better(new: dict[str, Any], old: dict[str, Any], out: Path) -> None:

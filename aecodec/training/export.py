@@ -18,12 +18,13 @@ from .. import coding, model
 from ..codec import Codec
 from ..coder import PRECISION
 from ..prior import ACTIVATION_BITS, SCALE_MIN_LOG2, SCALES, TABLE_BITS, WEIGHT_BITS
+from ..rate import FINE_FROM, lagrangian
 from ..transforms import Design
 from .data import read_rgb
 from .network import KNOTS, Knots, Network
 
 Tensors = dict[str, npt.NDArray[Any]]
-QUALITIES = torch.linspace(0, 1, model.QUALITIES)
+QUALITIES = torch.linspace(0, 1, model.QUALITIES)  # t of each quality
 READOUT_QUALITIES = range(0, 101, 10)
 READOUT_IMAGES = 50  # each at every one of these
 READOUT_SIDE = 512  # pixels that are looked at
@@ -60,19 +61,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def export(network: Network, out: Path, images: Sequence[Path]) -> str:
+def export(network: Network, out: Path, images: Sequence[Path], objective: str) -> str:
     """Write the weights file ``out``, its tables and readout fitted on ``images``; returns the model id."""
     tensors, codec = freeze(network), draft(network)
     fit_tables(tensors, codec, images)
     tensors["readout"] = fit_readout(codec, images[:: -(-len(images) // READOUT_IMAGES)])
-    return model.write(out, tensors, asdict(network.design))
+    return model.write(out, tensors, asdict(network.design), objective)
 
 
 def draft(network: Network) -> Codec:
     """A codec of the network as it is, with Gaussian tables."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "draft.safetensors"
-        model.write(path, freeze(network), asdict(network.design))
+        model.write(path, freeze(network), asdict(network.design), "psnr")
         return Codec(device="cpu", weights=path)
 
 
@@ -88,10 +89,15 @@ def freeze(network: Network) -> Tensors:
     def table(name: str) -> Tensor:
         return network.get_submodule(name)(QUALITIES)[:, 0, 0]  # type: ignore[no-any-return]  # [101, channels]
 
-    gain, hyper_gain = torch.exp(table("gain")), torch.exp(table("hyper_gain"))
-    tensors["prior.gain"] = _fixed(gain, TABLE_BITS, np.int32)
-    tensors["prior.inverse_gain"] = _fixed(1 / gain, TABLE_BITS, np.int32)
-    tensors["prior.scale_offset"] = _fixed(table("scale_offset") - SCALE_MIN_LOG2, ACTIVATION_BITS, np.int32)
+    for kind in ("", "fine_"):
+        gain = torch.exp(table(f"{kind}gain"))
+        tensors[f"prior.{kind}gain"] = _fixed(gain, TABLE_BITS, np.int32)
+        tensors[f"prior.{kind}inverse_gain"] = _fixed(1 / gain, TABLE_BITS, np.int32)
+        offset = table(f"{kind}scale_offset") - SCALE_MIN_LOG2
+        tensors[f"prior.{kind}scale_offset"] = _fixed(offset, ACTIVATION_BITS, np.int32)
+    tensors["prior.fine_coded"] = (QUALITIES >= FINE_FROM).to(torch.uint8).numpy()
+    tensors["lagrangian"] = lagrangian(QUALITIES).numpy()
+    hyper_gain = torch.exp(table("hyper_gain"))
     tensors["prior.hyper_inverse_gain"] = _fixed(1 / hyper_gain, TABLE_BITS, np.int32)
     tensors["prior.hyper_rate"] = _fixed(torch.exp(table("prior.hyper_rate")), TABLE_BITS, np.int32)
     index = ((table("hyper_scale") - SCALE_MIN_LOG2) * 8).round().clamp(0, SCALES - 1)
@@ -114,6 +120,8 @@ def thaw(weights: Path) -> Network:
     Raises ValueError for a file that is not one of weights.
     """
     design = model.load(weights, torch.device("cpu")).design  # which also checks the file
+    if not isinstance(design, Design):
+        raise ValueError(f"{weights}: weights of another design than those that are trained now")
     network = Network(design)
     tensors = {name: tensor.float() for name, tensor in load_file(weights).items()}
     for name, layer in network.prior.layers.items():
@@ -127,9 +135,11 @@ def thaw(weights: Path) -> Network:
         basis = shape(QUALITIES)[:, 0, 0]  # [101, KNOTS]: what each knot adds to each quality
         knots.get_parameter("values").copy_(torch.linalg.lstsq(basis, table).solution)
 
-    set_knots("gain", torch.log(tensors["prior.gain"] / 2**TABLE_BITS))
+    for kind in ("", "fine_"):
+        set_knots(f"{kind}gain", torch.log(tensors[f"prior.{kind}gain"] / 2**TABLE_BITS))
+        offset = tensors[f"prior.{kind}scale_offset"] / 2**ACTIVATION_BITS + SCALE_MIN_LOG2
+        set_knots(f"{kind}scale_offset", offset)
     set_knots("hyper_gain", torch.log(tensors["hyper_gain"]))
-    set_knots("scale_offset", tensors["prior.scale_offset"] / 2**ACTIVATION_BITS + SCALE_MIN_LOG2)
     set_knots("prior.hyper_rate", torch.log(tensors["prior.hyper_rate"] / 2**TABLE_BITS))
     set_knots("hyper_scale", tensors["coder.hyper_index"] / 8 + SCALE_MIN_LOG2)
     set_knots("analysis_rate", torch.log(tensors["analysis_rate"]))
@@ -204,7 +214,7 @@ def fit_tables(tensors: Tensors, codec: Codec, images: Sequence[Path]) -> None:
 
 
 def fit_readout(codec: Codec, images: Sequence[Path]) -> npt.NDArray[np.float16]:
-    """``[11, N + 1, 12]``: what turns a latent and a 1 into the 2x2 pixels that it becomes at 1/8 of the size.
+    """``[11, N + 1, 12]``: what turns the main latents and a 1 into the 2x2 pixels that it becomes at 1/8 of the size.
 
     By least squares against the means of the original pixels, for every tenth quality.
     """
@@ -220,7 +230,8 @@ def fit_readout(codec: Codec, images: Sequence[Path]) -> npt.NDArray[np.float16]
         means = pixels.reshape(h, 2, 8, w, 2, 8, 3).mean((2, 5)) / 255  # [h, 2, w, 2, 3]
         target = means.transpose(0, 2, 1, 3, 4).reshape(h * w, 12)
         for place, quality in enumerate(READOUT_QUALITIES):
-            x = np.pad(codec.latents(pixels, quality).reshape(h * w, -1), ((0, 0), (0, 1)), constant_values=1.0)
+            main = codec.latents(pixels, quality)[..., : n - 1].reshape(h * w, n - 1)
+            x = np.pad(main, ((0, 0), (0, 1)), constant_values=1.0)
             squares[place] += x.T @ x
             products[place] += x.T @ target
     squares += 1e-3 * np.eye(n)  # of channels that are never used

@@ -21,17 +21,19 @@ from torch.nn.parallel import DistributedDataParallel
 from .. import registry
 from ..files import write
 from ..rate import LAMBDA_MAX, LAMBDA_MIN
-from ..transforms import Design, initialise_with_pca
+from ..transforms import Design, initialise_with_klt
 from .data import Patches, check_apart, check_readable, find_images, loader
 from .export import draft, read_checkpoint, thaw
 from .measure import LEAST_SIDE, measure
 from .network import Network, fast_bfloat16
 from .objective import OBJECTIVES, objective
-from .soap import Soap
+from .soap import LARGEST, Soap
 
 WARM_UP_STEPS = 100
+START_PATCHES = 512  # that the transforms are fitted to before the first step
 DECAY = 0.75  # last share of the time, in which the learning rate falls linearly to zero
 LARGE = 0.3  # last share of the time, in which patches of twice the side are used, half as many
+WIDE_SHARE = 0.05  # of the learning rate, for matrices that start at their optimum and are too wide for SOAP
 INIT_RATE = 1e-3  # that trained weights go on at: the full one loses more than a short run wins back
 AVERAGING, AVERAGING_STEPS = 0.999, 4  # how much of the averaged weights a step keeps; steps between two looks
 CHECKPOINT_SECONDS = 100.0
@@ -51,7 +53,7 @@ class Recipe:
     patch: int = 128
     rate: float = 3e-3
     seed: int = 0
-    objective: str = "mse"
+    objective: str = "eye"
     noise: float = 0.0  # largest deviation, in grey levels, of the noise to be removed
 
 
@@ -109,7 +111,7 @@ def train(
         elif start:
             run.origin = registry.metadata(start).get("model_id", "")
         else:
-            run.start(Patches(files, 64, recipe.patch, recipe.seed + 1)[0][0])
+            run.start(Patches(files, START_PATCHES, recipe.patch, recipe.seed + 1)[0][0])
         if run.rank == 0:
             print(f"{len(files)} images, {skipped} files skipped (unreadable or too small)", file=sys.stderr)
         _steps(run, files, valid_files, out, patience)
@@ -256,13 +258,17 @@ class Run:
         together = distributed.is_initialized()
         self.rank, self.processes = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
         self.network, self.recipe = network.to(self.device), recipe
+        self.network.reduce(fast_bfloat16(self.device))
         self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
-        matrices = [m.weight for m in network.modules() if isinstance(m, nn.Linear)]
-        chosen = {id(p) for p in matrices}
+        weights = [m.weight for m in network.modules() if isinstance(m, nn.Linear)]
+        wide = [w for w in weights if min(w.shape) > LARGEST]
+        matrices = [w for w in weights if min(w.shape) <= LARGEST]
+        chosen = {id(p) for p in weights}
         rest = [p for p in network.parameters() if id(p) not in chosen]
+        groups: list[dict[str, Any]] = [{"params": rest}, {"params": wide, "share": WIDE_SHARE}]
         self.optimisers: list[torch.optim.Optimizer] = [
             Soap(matrices, recipe.rate, (0.95, 0.95), fast_bfloat16(self.device)),
-            torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
+            torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
         ]
         self.step, self.seconds, self.images = 0, 0.0, 0
         self.origin = ""  # id of the model that the run has started from
@@ -278,8 +284,12 @@ class Run:
         # that the step is 1 where the gains are 1, in the middle of the range
         middle = math.sqrt(LAMBDA_MIN * LAMBDA_MAX)
         scale = (255 / 3) / math.sqrt(26 / middle)
-        initialise_with_pca(self.network.analysis, self.network.synthesis, blocks.float() / 255, scale)
-        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        network = self.network
+        deviations = initialise_with_klt(network.analysis, network.synthesis, blocks.float() / 255, scale)
+        with torch.no_grad():
+            m = network.design.fine
+            network.prior.layers["fine_head"].get_parameter("bias")[m:] = deviations[-m:].clamp(min=1e-3).log2()
+        self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
 
     def averaged(self) -> Network:
         network = Network(self.network.design)
@@ -318,8 +328,8 @@ class Run:
         seen, target = noisy.to(self.device).float() / 255, clean.to(self.device).float() / 255
         # one quality per sample, stratified over the batch
         t = (torch.randperm(b, device=self.device) + torch.rand(b, device=self.device)) / b
-        reconstruction, y_bits, z_bits = self._parallel(seen, t)
-        loss, bpp = objective(self.recipe.objective, target, reconstruction, y_bits + z_bits, t)
+        reconstruction, bits = self._parallel(seen, t)
+        loss, bpp = objective(self.recipe.objective, target, reconstruction, bits, t)
         for optimiser in self.optimisers:
             optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -331,7 +341,7 @@ class Run:
         if not self.wasted:
             for optimiser in self.optimisers:
                 for group in optimiser.param_groups:
-                    group["lr"] = self.learning_rate()
+                    group["lr"] = self.learning_rate() * group.get("share", 1.0)
                 optimiser.step()
             self.network.prior.clamp_()
         self.step += 1

@@ -16,13 +16,14 @@ from .. import coding
 from ..codec import Codec
 from ..control import psnr
 from ..image import Plane
+from ..metrics.ssimulacra2 import ssimulacra2
 from ..prior import SCALE_MIN_LOG2
-from ..rate import gaussian_bits, lagrangian
+from ..rate import gaussian_bits
 from .bd import Curve, NoOverlap, bd_rate
 from .data import read_rgb
 from .export import draft
 from .network import Network
-from .objective import MS_SSIM_SCALE
+from .objective import distortion
 
 POINTS = (0, 25, 50, 75, 100)
 LEAST_SIDE = 161  # of an image that MS-SSIM is defined for
@@ -35,33 +36,37 @@ def ms_ssim(original: Plane, decoded: Plane) -> float:
     return float(-10 * torch.log10((1 - similarity(x, y, data_range=255.0)).clamp(min=1e-9)))
 
 
-METRICS: dict[str, Callable[[Plane, Plane], float]] = {"mse": psnr, "ms-ssim": ms_ssim}  # by objective
-WORST = {"mse": 255.0**2, "ms-ssim": MS_SSIM_SCALE}  # the objectives' distortion at 0 dB
+# what each objective is judged by
+METRICS: dict[str, Callable[[Plane, Plane], float]] = {"eye": ssimulacra2, "psnr": psnr, "ms-ssim": ms_ssim}
 
 
-def measure(codec: Codec, images: Sequence[Path], objective: str = "mse") -> dict[str, Any]:
-    """By quality: mean bits per pixel of files, PSNR of their pictures, cost, and bits on disk over bits estimated.
+def measure(codec: Codec, images: Sequence[Path], objective: str) -> dict[str, Any]:
+    """By quality: mean bits per pixel of files, PSNR and SSIMULACRA 2 of their pictures, cost, and bits on disk over
+    bits estimated.
 
     The cost is bpp + λ·distortion, what the ``objective`` minimises. And the mean over the images of the BD-rate
     against JPEG, in what the objective is about; None unless the curves of every image overlap enough.
     """
-    found: dict[str, Any] = {"quality": list(POINTS), "bpp": [], "psnr": [], "cost": [], "disk_over_estimate": []}
+    found: dict[str, Any] = {"quality": list(POINTS)}
+    found |= {name: [] for name in ("bpp", "psnr", "ssimulacra2", "cost", "disk_over_estimate")}
     curves: list[list[tuple[float, float]]] = [[] for _ in images]
     for quality in POINTS:
-        bpp, decibels, costs, estimated = [], [], [], 0.0
-        worst = float(lagrangian(torch.tensor(quality / 100))) * WORST[objective]
+        bpp, decibels, scores, costs, estimated = [], [], [], [], 0.0
         for path, curve in zip(images, curves, strict=True):
             pixels = read_rgb(path)
             data = codec.compress(pixels, quality)
             decoded = codec.decompress(data, "numpy")
             bpp.append(8 * len(data) / pixels[..., 0].size)
             decibels.append(psnr(pixels, decoded))
+            scores.append(ssimulacra2(pixels, decoded))
             curve.append((bpp[-1], METRICS[objective](pixels, decoded)))
-            costs.append(bpp[-1] + worst * 10 ** (-curve[-1][1] / 10))
+            error = distortion(objective, *(torch.from_numpy(x.copy())[None] / 255 for x in (pixels, decoded)))
+            costs.append(bpp[-1] + float(codec.model.lagrangian[quality] * error))
             parts = [part for tile in coding.symbols(codec.model, [pixels], [quality]) for part in tile.parts]
             estimated += sum(codec.model.coder.bits(*part) for part in parts) / pixels[..., 0].size
         found["bpp"].append(round(float(np.mean(bpp)), 4))
         found["psnr"].append(round(float(np.mean(decibels)), 3))
+        found["ssimulacra2"].append(round(float(np.mean(scores)), 3))
         found["cost"].append(round(float(np.mean(costs)), 5))
         found["disk_over_estimate"].append(round(sum(bpp) / estimated, 5))
     found["bd_rate"] = None
@@ -97,8 +102,7 @@ def fixed_point_cost(network: Network, codec: Codec, images: Sequence[Path]) -> 
         pixels = pixels[:height, :width]
         for quality in POINTS:
             y = coding.analyse(codec.model, [pixels], [quality])
-            _, y_bits, z_bits = network.code(y, torch.tensor([quality / 100]))
-            float_ += float(y_bits + z_bits)
+            float_ += float(network.code(y, torch.tensor([quality / 100]))[1])
             (tile,) = coding.quantise(codec.model, y, [quality])
             for symbols, indices in tile.parts:
                 log_scale = torch.from_numpy(indices.astype(np.float32)) / 8 + SCALE_MIN_LOG2

@@ -54,7 +54,7 @@ class TrainablePrior(nn.Module, FloatStructure):
                 self.layers[f"{name}_{part}"] = layer
         for s in range(STEPS):
             self.layers[f"context{s}_enter"] = nn.Linear(p + n, w)
-            self.layers[f"context{s}_depthwise"] = Depthwise(w)
+            self.layers[f"context{s}_depthwise"] = Depthwise(w, edge=False)
             self.layers[f"context{s}_mix"] = nn.Linear(w, w)
             for g in range(4):
                 head = nn.Linear(w, n // 2)
@@ -62,6 +62,14 @@ class TrainablePrior(nn.Module, FloatStructure):
                 with torch.no_grad():
                     head.weight.mul_(0.3)
                 self.layers[f"context{s}_head{g}"] = head
+        self.layers["fine_enter"] = nn.Linear(p + n, d.fine_context)
+        for part, layer in Block(d.fine_context, d.fine_context).named_children():
+            self.layers[f"fine_block_{part}"] = layer
+        head = nn.Linear(d.fine_context, 2 * d.fine)
+        nn.init.zeros_(head.bias)
+        with torch.no_grad():
+            head.weight.mul_(0.3)
+        self.layers["fine_head"] = head
         self.hyper_rate = Knots(p)
 
     @torch.no_grad()
@@ -83,7 +91,7 @@ class TrainablePrior(nn.Module, FloatStructure):
 
 
 class Network(nn.Module):
-    """Everything that is trained. Quality enters as t in 0..1, one per sample."""
+    """Everything that is trained. Quality enters as t in 0..1, one per sample: λ's place in its range, by its log."""
 
     def __init__(self, d: Design):
         super().__init__()
@@ -93,38 +101,48 @@ class Network(nn.Module):
         self.hyper_analysis = HyperAnalysis(d)
         self.prior = TrainablePrior(d)
         self.synthesis = Synthesis(d)
-        self.analysis_rate = Knots(d.features)
-        self.synthesis_rate = Knots(d.features)
+        self.analysis_rate = Knots(d.eighth)
+        self.synthesis_rate = Knots(d.eighth)
         self.gain = Knots(d.latents, span)  # log of what multiplies y before it is quantised
         self.scale_offset = Knots(d.latents, span / math.log(2))  # log2, added to the prior's log-scale
+        self.fine_gain = Knots(d.fine, span)
+        self.fine_scale_offset = Knots(d.fine, span / math.log(2))
         self.hyper_gain = Knots(d.hyper_latents, span)
         self.hyper_scale = Knots(d.hyper_latents, span / math.log(2), 1.0)  # log2 of the hyper-latents' deviation
 
-    def forward(self, pixels: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``pixels``: ``[B, H, W, 3]`` -> reconstruction, bits of y ``[B]``, bits of z ``[B]``."""
-        reduced = torch.autocast(pixels.device.type, torch.bfloat16, enabled=fast_bfloat16(pixels.device))
-        with reduced:
-            y = self.analysis(pixels, torch.exp(self.analysis_rate(t)))
-        latents, y_bits, z_bits = self.code(y.float(), t)
-        with reduced:
-            reconstruction = self.synthesis(latents, torch.exp(self.synthesis_rate(t)))
-        return reconstruction.float(), y_bits, z_bits
+    def reduce(self, reduced: bool) -> None:
+        """Whether the branches of the transforms' blocks are computed in bfloat16. What they are added to never is."""
+        for block in (*self.analysis.modules(), *self.synthesis.modules()):
+            if isinstance(block, Block):
+                block.reduced = reduced
 
-    def code(self, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``y``: ``[B, h, w, N]`` -> ŷ, bits of y ``[B]``, bits of z ``[B]``.
+    def forward(self, pixels: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """``pixels``: ``[B, H, W, 3]`` -> reconstruction, bits ``[B]``."""
+        latents, bits = self.code(self.analysis(pixels, torch.exp(self.analysis_rate(t))), t)
+        return self.synthesis(latents, torch.exp(self.synthesis_rate(t))), bits
+
+    def code(self, latents: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Main and fine latents ``[B, h, w, N + M]`` -> the same as they are decoded, bits ``[B]``.
 
         In training, noise stands for rounding in the rate; rounding with a straight-through gradient feeds the context
-        and the synthesis (Minnen and Singh 2020).
+        and the synthesis (Minnen and Singh 2020). Fine latents of samples of a low t are zero and cost nothing.
         """
         perturb = add_noise if self.training else torch.round
+        y, fine = latents[..., : self.design.latents], latents[..., self.design.latents :]
         hyper_gain = torch.exp(self.hyper_gain(t))
         z = self.hyper_analysis(y) * hyper_gain
-        z_bits = gaussian_bits(perturb(z), self.hyper_scale(t)).sum((1, 2, 3))
+        bits = gaussian_bits(perturb(z), self.hyper_scale(t)).sum((1, 2, 3))
         features = self.prior.features(round_through(z) / hyper_gain, t, y.shape[1], y.shape[2])
 
+        def quantise(rest: Tensor) -> tuple[Tensor, Tensor]:
+            return perturb(rest), round_through(rest)
+
         gain, offset = torch.exp(self.gain(t)), self.scale_offset(t)
-        latents, y_bits = rate.code(self.prior, features, y, gain, offset, lambda r: (perturb(r), round_through(r)))
-        return latents, y_bits, z_bits
+        y, y_bits = rate.code(self.prior, features, y, gain, offset, quantise)
+        gain, offset = torch.exp(self.fine_gain(t)), self.fine_scale_offset(t)
+        fine, fine_bits = rate.code_fine(self.prior, features, y, fine, gain, offset, quantise)
+        coded = (t >= rate.FINE_FROM).float()
+        return torch.cat((y, fine * coded[:, None, None, None]), -1), bits + y_bits + fine_bits * coded
 
 
 def fast_bfloat16(device: torch.device) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 GRAM_STEPS = 4  # between two looks at the gradients' second moments of rows and columns
 BASIS_STEPS = 20  # between two turns of the bases, a QR decomposition each
 SETTLED = 2000  # steps, after which both are done a third as often
+LARGEST = 512  # a longer side of a matrix keeps its basis: its turns would take longer than the rest of the step
 
 
 class Soap(torch.optim.Optimizer):
@@ -40,15 +41,15 @@ class Soap(torch.optim.Optimizer):
         for stack in self.stacks:
             k, (m, n) = len(stack), stack[0].shape
             like = stack[0].detach()
-            self.state[stack[0]] = {
+            self.state[stack[0]] = state = {
                 "step": torch.tensor(0.0),
                 "first": like.new_zeros(k, m, n),  # moments of the rotated gradient
                 "second": like.new_zeros(k, m, n),
-                "row_gram": like.new_zeros(k, m, m),  # averages of G·Gᵀ and Gᵀ·G
-                "column_gram": like.new_zeros(k, n, n),
-                "rows": torch.eye(m, device=like.device).repeat(k, 1, 1),  # their eigenvectors, as columns
-                "columns": torch.eye(n, device=like.device).repeat(k, 1, 1),
             }
+            for side, size in (("rows", m), ("columns", n)):
+                if size <= LARGEST:
+                    state[f"{side}_gram"] = like.new_zeros(k, size, size)  # averages of G·Gᵀ or Gᵀ·G
+                    state[side] = torch.eye(size, device=like.device).repeat(k, 1, 1)  # their eigenvectors, as columns
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -60,30 +61,37 @@ class Soap(torch.optim.Optimizer):
             step = int(s["step"])
             s["step"] += 1
             rarer = 1 if step < SETTLED else 3
+            # a side is turned as the rows of a matrix or of its transpose
+            sides = [(side, side == "columns") for side in ("rows", "columns") if side in s]
             if step % (rarer * GRAM_STEPS) == 0:
                 keep = beta2 ** (rarer * GRAM_STEPS)
-                s["row_gram"].lerp_((gradient @ gradient.mT).float(), 1 - keep)
-                s["column_gram"].lerp_((gradient.mT @ gradient).float(), 1 - keep)
+                for side, transpose in sides:
+                    g = gradient.mT if transpose else gradient
+                    s[f"{side}_gram"].lerp_((g @ g.mT).float(), 1 - keep)
             if step == 0:
-                for gram, basis in (("row_gram", "rows"), ("column_gram", "columns")):
-                    s[basis].copy_(torch.linalg.eigh(s[gram])[1].flip(-1))
+                for side, _ in sides:
+                    s[side].copy_(torch.linalg.eigh(s[f"{side}_gram"])[1].flip(-1))
                 continue
-            rows, columns = s["rows"].to(self.kind), s["columns"].to(self.kind)
-            rotated = (rows.mT @ gradient @ columns).float()
-            s["first"].lerp_(rotated, 1 - beta1)
-            s["second"].lerp_(rotated**2, 1 - beta2)
+            bases = [(s[side].to(self.kind), transpose) for side, transpose in sides]
+            rotated = gradient
+            for basis, transpose in bases:
+                rotated = rotated @ basis if transpose else basis.mT @ rotated
+            s["first"].lerp_(rotated.float(), 1 - beta1)
+            s["second"].lerp_(rotated.float() ** 2, 1 - beta2)
             update = s["first"] / (s["second"].sqrt() + eps)
-            update = (rows @ update.to(self.kind) @ columns.mT).float()
+            if bases:
+                update = update.to(self.kind)
+            for basis, transpose in bases:
+                update = update @ basis.mT if transpose else basis @ update
             rate = lr * (1 - beta2**step) ** 0.5 / (1 - beta1**step)
-            for p, change in zip(stack, update, strict=True):
+            for p, change in zip(stack, update.float(), strict=True):
                 p.sub_(change, alpha=rate)
             if step % (rarer * BASIS_STEPS) == 0:
-                rotation, order = _turn(s["row_gram"], s["rows"])
-                s["first"].copy_(rotation.mT @ s["first"])
-                s["second"].copy_(s["second"].take_along_dim(order[:, :, None], 1))
-                rotation, order = _turn(s["column_gram"], s["columns"])
-                s["first"].copy_(s["first"] @ rotation)
-                s["second"].copy_(s["second"].take_along_dim(order[:, None, :], 2))
+                for side, transpose in sides:
+                    rotation, order = _turn(s[f"{side}_gram"], s[side])
+                    first, second = (s[n].mT if transpose else s[n] for n in ("first", "second"))
+                    first.copy_(rotation.mT @ first)
+                    second.copy_(second.take_along_dim(order[:, :, None], 1))
 
 
 def _turn(gram: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
