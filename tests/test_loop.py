@@ -12,7 +12,7 @@ from PIL import Image
 from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
-from aecodec import Codec, files, registry
+from aecodec import Codec, files
 from aecodec.training import loop
 from aecodec.training.curve import draw, read_log
 from aecodec.training.export import load_network, read_checkpoint, thaw
@@ -40,17 +40,30 @@ def test_resuming_goes_on_exactly(folder: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(again.average[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_the_command_goes_on_from_installed_weights(folder: Path, tmp_path: Path, codec: Codec) -> None:
-    asked = {"hours": 0.5 / 3600, "batch": 2, "patch": 64}
+def test_a_run_goes_on_from_weights(
+    folder: Path, tmp_path: Path, fine_weights: Path, fine: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop.registry, "named", lambda name: fine_weights if name == "base" else Path(name))
+    asked = {"hours": 0.5 / 3600, "batch": 2, "patch": 64, "objective": "psnr"}
     loop.train([folder], tmp_path / "run", asked, init="base")
     network, state = load_network(tmp_path / "run" / "checkpoint.pt")
-    assert state["origin"] == codec.model.id.hex()
+    assert state["origin"] == fine.model.id.hex()
     assert state["recipe"]["rate"] == loop.INIT_RATE < loop.Recipe().rate
-    before = thaw(registry.find(codec.model.id)).state_dict()
+    before = thaw(fine_weights).state_dict()
     for name, value in network.state_dict().items():
         torch.testing.assert_close(value, before[name], atol=0.05, rtol=0.05)
     with pytest.raises(OSError, match="missing"):
         loop.train([folder], tmp_path / "other", asked, init="missing")
+
+
+def test_weights_of_the_former_design_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="another design"):
+        loop.train([folder], tmp_path, {"patch": 64, "objective": "psnr"}, init="base")
+
+
+def test_patches_too_small_for_the_objective(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="patches of at least 97 pixels"):
+        loop.train([folder], tmp_path, {"patch": 64, "objective": "eye"})
 
 
 def test_a_checkpoint_of_another_design(folder: Path, tmp_path: Path) -> None:
@@ -72,7 +85,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small")
 def test_a_run_and_its_extension(folder: Path, others: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    loop.train([folder], run, {"hours": 1 / 3600, "batch": 4, "patch": 64}, others)
+    loop.train([folder], run, {"hours": 1 / 3600, "batch": 4, "patch": 64, "objective": "psnr"}, others)
     first = read_log(run / "log.jsonl")
     assert first[-1]["bd_rate"] is None, "too small a network to reach half of JPEG's range"
     assert len(first[-1]["psnr"]) == 5
@@ -101,7 +114,7 @@ def test_a_run_that_gains_no_more_ends(
     rates = iter([-5.0, None, -7.0, -6.0, -6.5, -6.0])
     monkeypatch.setattr(loop, "VALIDATION_SECONDS", 0.0)
     monkeypatch.setattr(loop, "measure", lambda *_: {"bd_rate": next(rates)})
-    loop.train([folder], tmp_path, {"batch": 4, "patch": 64}, others, patience=2)
+    loop.train([folder], tmp_path, {"batch": 4, "patch": 64, "objective": "psnr"}, others, patience=2)
     assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == 5
     best = read_checkpoint(tmp_path / "best.pt")
     assert (best["step"], best["best"]) == (3, -7.0)
@@ -124,7 +137,7 @@ def test_the_best_that_could_not_be_kept_is_none(
     monkeypatch.setattr(loop, "write", sometimes)
     monkeypatch.setattr(loop, "VALIDATION_SECONDS", 0.0)
     monkeypatch.setattr(loop, "measure", lambda *_: {"bd_rate": next(rates)})
-    loop.train([folder], tmp_path, {"batch": 4, "patch": 64}, others, patience=1)
+    loop.train([folder], tmp_path, {"batch": 4, "patch": 64, "objective": "psnr"}, others, patience=1)
     assert read_checkpoint(tmp_path / "best.pt")["best"] == -6
 
 
@@ -143,7 +156,7 @@ def test_a_full_disk_does_not_end_a_run(
 
     monkeypatch.setattr(loop, "write", sometimes)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.1)
-    loop.train([folder], tmp_path, {"hours": 1 / 3600, "batch": 4, "patch": 64})
+    loop.train([folder], tmp_path, {"hours": 1 / 3600, "batch": 4, "patch": 64, "objective": "psnr"})
     assert capsys.readouterr().err.count("No space left on device; training goes on") == 3
     assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] > 0
 
@@ -172,7 +185,7 @@ def _run_together(rank: int, port: int, folder: Path, others: Path, out: Path) -
         patch.setattr(loop, "VALIDATION_SECONDS", 0.0)
         patch.setattr(loop, "LOG_STEPS", 1)
         patch.setattr(loop, "measure", lambda *_: {"bd_rate": -1.0})
-        loop.train([folder], out, {"batch": 4, "patch": 64}, others, patience=2)
+        loop.train([folder], out, {"batch": 4, "patch": 64, "objective": "psnr"}, others, patience=2)
 
 
 def test_two_processes_end_together(folder: Path, others: Path, tmp_path: Path) -> None:
@@ -228,17 +241,17 @@ def test_what_cannot_be_trained(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="both"):
-        loop.train([folder], run, {"patch": 64}, folder)
+        loop.train([folder], run, {"patch": 64, "objective": "psnr"}, folder)
     with pytest.raises(ValueError, match="no image of at least 256 pixels"):
         loop.train([tmp_path / "empty"], run, {})
     with pytest.raises(ValueError, match="no checkpoint"):
         loop.train([folder], run, {}, resume=True)
     with pytest.raises(ValueError, match="patience"):
-        loop.train([folder], run, {"patch": 64}, patience=1)
+        loop.train([folder], run, {"patch": 64, "objective": "psnr"}, patience=1)
     with pytest.raises(ValueError, match="lpips"):
         loop.train([folder], run, {"objective": "lpips"})
     with pytest.raises(ValueError, match="no image of at least 161 pixels"):
-        loop.train([folder], run, {"patch": 64}, tmp_path / "empty")
+        loop.train([folder], run, {"patch": 64, "objective": "psnr"}, tmp_path / "empty")
     with pytest.raises(ValueError, match="other weights"):
         loop.train([folder], run, {}, resume=True, init="base")
     assert not run.exists()
@@ -246,10 +259,10 @@ def test_what_cannot_be_trained(folder: Path, tmp_path: Path) -> None:
     Image.new("RGB", (200, 200)).save(tmp_path / "cut" / "cut.png")
     (tmp_path / "cut" / "cut.png").write_bytes((tmp_path / "cut" / "cut.png").read_bytes()[:100])
     with pytest.raises(ValueError, match=r"cut\.png"):
-        loop.train([folder], run, {"patch": 64}, tmp_path / "cut")
+        loop.train([folder], run, {"patch": 64, "objective": "psnr"}, tmp_path / "cut")
     run.write_bytes(b"")
     with pytest.raises(FileExistsError):
-        loop.train([folder], run, {"patch": 64})
+        loop.train([folder], run, {"patch": 64, "objective": "psnr"})
     run.unlink()
     run.mkdir()
     (run / "checkpoint.pt").write_bytes(b"nothing")

@@ -13,7 +13,6 @@ from PIL import Image
 
 from aecodec import Codec, TargetMissed, container
 from aecodec.image import Plane
-from aecodec.rate import LAMBDA_MAX, LAMBDA_MIN
 from aecodec.search import Search, _choose, _soft_round
 from aecodec.tiles import Box
 
@@ -23,7 +22,7 @@ from .conftest import psnr
 def cost(codec: Codec, data: bytes, picture: Plane, quality: int) -> float:
     """Bits of the whole file and λ times the squared error of its pixels."""
     error = codec.decompress(data, "numpy").astype(float) - picture
-    weight = LAMBDA_MIN * (LAMBDA_MAX / LAMBDA_MIN) ** (quality / 100)
+    weight = float(codec.model.lagrangian[quality])
     return float(8 * len(data) + weight * (error**2).sum() / picture.shape[2])
 
 
@@ -105,7 +104,7 @@ def test_tiles_of_several_qualities(codec: Codec, photo: Plane) -> None:
     """Neighbours are part of what is searched for: no tile pays for what another one gains."""
     picture, roi = photo[:128, :370], np.zeros((128, 370), int)
     roi[:, 128:256] = 40
-    weight = LAMBDA_MIN * (LAMBDA_MAX / LAMBDA_MIN) ** ((20 + roi[..., None]) / 100)
+    weight = codec.model.lagrangian[torch.from_numpy(20 + roi[..., None])].numpy()
     costs = []
     for effort in range(5):
         data = codec.compress(picture, 20, roi, effort)

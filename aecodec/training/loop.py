@@ -26,7 +26,7 @@ from .data import Patches, check_apart, check_readable, find_images, loader
 from .export import draft, read_checkpoint, thaw
 from .measure import LEAST_SIDE, measure
 from .network import Network, fast_bfloat16
-from .objective import OBJECTIVES, objective
+from .objective import MS_SSIM_SMALLEST, OBJECTIVES, objective
 from .soap import LARGEST, Soap
 
 WARM_UP_STEPS = 100
@@ -84,8 +84,7 @@ def train(
         raise ValueError(f"{checkpoint} exists: resume it, or choose another folder")
     before = Recipe(**state["recipe"]) if state else Recipe(rate=INIT_RATE) if init else Recipe()
     recipe = replace(before, **asked)
-    if recipe.objective not in OBJECTIVES:
-        raise ValueError(f"objective {recipe.objective}: there are {', '.join(OBJECTIVES)}")
+    _check_objective(recipe)
     if state and state["seconds"] >= recipe.hours * 3600:
         raise ValueError(f"{checkpoint} has {state['seconds'] / 3600:.2f} hours behind it: ask for more to go on")
     if state and recipe != before:
@@ -118,6 +117,13 @@ def train(
         if run.rank == 0:
             run.save(checkpoint)
             print(f"\n{checkpoint}: {run.step} steps", file=sys.stderr)
+
+
+def _check_objective(recipe: Recipe) -> None:
+    if recipe.objective not in OBJECTIVES:
+        raise ValueError(f"objective {recipe.objective}: there are {', '.join(OBJECTIVES)}")
+    if OBJECTIVES[recipe.objective].ms_ssim and recipe.patch < MS_SSIM_SMALLEST:
+        raise ValueError(f"objective {recipe.objective} needs patches of at least {MS_SSIM_SMALLEST} pixels")
 
 
 def _state(checkpoint: Path, init: str | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ..rate import lagrangian
 # λ for 1 - MS-SSIM over λ for 255²·MSE at the same rate, as CompressAI's published models pair them
 MS_SSIM_SCALE = 1280.0
 MS_SSIM_WINDOW = 7  # pixels, not the usual 11: five scales of a patch of 128 pixels then hold one
+MS_SSIM_SMALLEST = 97  # pixels on a side
 SSIMULACRA2_SCALE = 5.0  # the same for SSIMULACRA 2's sum of errors
 WEIGHT_EXPONENT = -0.35  # of λ: neither end of the range dominates
 
@@ -36,7 +37,10 @@ def mse(pixels: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 def ms_ssim(pixels: Tensor, reconstruction: Tensor) -> Tensor:
-    """1 - MS-SSIM (Wang, Simoncelli, Bovik 2003), times what makes λ fit, ``[B]``. H and W at least 97."""
+    """1 - MS-SSIM (Wang, Simoncelli, Bovik 2003), times what makes λ fit, ``[B]``.
+
+    H and W are at least `MS_SSIM_SMALLEST`.
+    """
     x, y = (p.movedim(-1, 1) for p in (pixels, reconstruction))
     score: Tensor = similarity(x, y, data_range=1.0, size_average=False, win_size=MS_SSIM_WINDOW)
     return MS_SSIM_SCALE * (1 - score)
