@@ -29,6 +29,7 @@ from .errors import (
     UnsupportedFeature,
     UnsupportedVersion,
 )
+from .loading import LOADING
 
 if TYPE_CHECKING:
     from .codec import Codec, compress, decompress
@@ -61,10 +62,11 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Codec", "compress", "decompress"):
-        return getattr(import_module(".codec", __name__), name)
-    if name == "register_pillow":
-        return import_module(".pillow_plugin", __name__).register
+    with LOADING:
+        if name in ("Codec", "compress", "decompress"):
+            return getattr(import_module(".codec", __name__), name)
+        if name == "register_pillow":
+            return import_module(".pillow_plugin", __name__).register
     if name == "__version__":
         return version("aecodec")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

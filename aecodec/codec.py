@@ -3,6 +3,7 @@
 import contextlib
 import math
 import operator
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from .container import DEFAULT_QUALITY, THUMBNAIL, Container, Data, Header
 from .control import Offsets
 from .errors import Corrupt, DamageWarning, TargetMissed
 from .image import Picture, Plane
+from .loading import LOADING
 from .prior import ACTIVATION_BITS
 from .tiles import LATENT, Box, grid, latent_size
 
@@ -42,11 +44,17 @@ Decoded = Union["Image.Image", Plane, Tensor]
 Rectangle = tuple[int, int, int, int]  # x, y, width, height in pixels
 Progress = Callable[[float], object]  # called with a share from 0 to 1
 
+if hasattr(os, "register_at_fork"):
+    # torch's threads do not survive a fork, and a child that shared work with them would wait for them without end
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 
 class Codec:
     """Compresses and decompresses many pictures with one set of weights on one device.
 
-    Safe to share between threads; pickles as its arguments.
+    Safe to share between threads; pickles as its arguments. A forked child can use it too, on a CPU: since
+    torch's threads do not come along, it computes with one, and must not ask torch for more. For a GPU, processes have
+    to be started with the method "spawn".
 
     Args:
         device: ``"auto"`` takes a GPU if there is one, else the CPU. What files decode to does not depend on it.
@@ -74,7 +82,7 @@ class Codec:
         path = Path(weights) if own else registry.named(str(weights))
         if not path.is_file():
             raise ValueError(f"no weights {str(weights)!r}")
-        self.model = (model.load if own else model.load_installed)(path, self.device)
+        self.model = (model.load if own else _installed)(path, self.device)
 
     def __reduce__(self) -> tuple[type["Codec"], tuple[Any, ...]]:
         return Codec, self._arguments
@@ -224,6 +232,13 @@ class Codec:
 
     def _compress_many(self, pictures: Iterable[Any], quality: int) -> Iterator[bytes]:
         pending: deque[Future[bytes]] = deque()
+        process = os.getpid()
+
+        def due() -> bytes:
+            if os.getpid() != process:  # without the thread that codes
+                raise RuntimeError("compress_many cannot go on in a forked child: begin it there")
+            return pending.popleft().result()
+
         groups = _grouped(
             map(self._taken, pictures), lambda p: p.pixels.shape, lambda p: self._together(*p.pixels.shape[:2])
         )
@@ -238,14 +253,14 @@ class Codec:
                     break
                 except Exception:
                     while pending:  # what came before the failure is still due
-                        yield pending.popleft().result()
+                        yield due()
                     raise
                 for picture, own in zip(group, tiles, strict=True):
                     pending.append(pool.submit(self._write, picture, [quality], coding.TILE, own))
                 while len(pending) >= IN_FLIGHT:
-                    yield pending.popleft().result()
+                    yield due()
             while pending:
-                yield pending.popleft().result()
+                yield due()
 
     def _taken(self, picture: Any) -> Picture:
         """A picture of one's own: whoever gives arrays may use their memory for the next ones."""
@@ -508,7 +523,12 @@ class Codec:
     def _model_of(self, header: Header) -> model.Model:
         if header.model == self.model.id:
             return self.model
-        return model.load_installed(registry.find(header.model), self.device)
+        return _installed(registry.find(header.model), self.device)
+
+
+def _installed(path: Path, device: torch.device) -> model.Model:
+    with LOADING:  # threads that ask at the same time wait for one of them
+        return model.load_installed(path, device)
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], Any], size: Callable[[T], int]) -> Iterator[list[T]]:

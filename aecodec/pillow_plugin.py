@@ -129,7 +129,7 @@ def _as_pillow(error: Exception) -> OSError:
 
 @cache
 def _codec(device: "Device") -> "Codec":
-    from .codec import Codec
+    from . import Codec
 
     return Codec(device, max_pixels=container.MAX_SIDE**2)  # Pillow's own limit, if any, has been kept
 
