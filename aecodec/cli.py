@@ -5,9 +5,10 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
@@ -57,14 +58,12 @@ Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Take the fil
 
 
 @app.callback(invoke_without_command=True)
-def main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    # whoever closes a stream has nothing to say or does not want to hear
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as the process lives
-    for output in (sys.stdout, sys.stderr):
-        if isinstance(output, io.TextIOWrapper):
-            output.reconfigure(errors="backslashreplace")  # no name of a file ends a batch
+def main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    context.with_resource(_streams())
+    context.with_resource(_unwinding_on_signals())
     if version:
         import aecodec
 
@@ -347,7 +346,6 @@ def train(
     loop = _training("loop")
     asked = {"hours": hours, "objective": objective, "noise": noise}
     asked = {name: value for name, value in asked.items() if value is not None}
-    _unwind_on_signals()
     _usage(loop.train, data, out, asked, valid, resume, init, patience)
 
 
@@ -371,7 +369,6 @@ def export(
 ) -> None:
     """Turn a checkpoint into a weights file and its model card (needs the extra [train])."""
     card = _training("card")
-    _unwind_on_signals()
     _usage(card.export_with_card, checkpoint, out, data, valid)
 
 
@@ -395,12 +392,42 @@ def _plan(sources: list[Path], out: str | None, recursive: bool, inputs: set[str
     return _usage(files.plan, sources, out, recursive, inputs, suffix)
 
 
-def _unwind_on_signals() -> None:
-    """What is half written goes when the process is asked to end."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+@contextmanager
+def _streams() -> Iterator[None]:
+    """Streams that take everything, for as long as a command runs."""
+    with ExitStack() as before:
+        # whoever closes a stream has nothing to say or does not want to hear
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+            if getattr(sys, name) is None:
+                before.callback(setattr, sys, name, None)
+                setattr(sys, name, before.enter_context(Path(os.devnull).open(mode)))
+        for output in (sys.stdout, sys.stderr):
+            if isinstance(output, io.TextIOWrapper):
+                before.callback(_reconfigure, output, output.errors)
+                _reconfigure(output, "backslashreplace")  # no name of a file ends a batch
+        yield
+
+
+def _reconfigure(output: io.TextIOWrapper, errors: str | None) -> None:
+    with suppress(OSError, ValueError):  # what is left to be written may have no room, or the stream may be closed
+        output.reconfigure(errors=errors)
+
+
+@contextmanager
+def _unwinding_on_signals() -> Iterator[None]:
+    """What is half written goes when the process is asked to end. Signals are the main thread's alone."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    # those that are ignored stay so, and those that are no handlers of Python's
+    before = {n: found for n in numbers if (found := signal.getsignal(n)) not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _usage(call: Callable[..., T], *args: Any) -> T:
@@ -431,7 +458,6 @@ def _run(
     if overwrite and skip:
         print("aecodec: --overwrite and --skip-existing exclude each other", file=sys.stderr)
         raise typer.Exit(2)
-    _unwind_on_signals()
     results: list[batch.Result] = []
     start = time.perf_counter()
     with (

@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from .image import Picture, check_format, exif_without_storage, from_any
+from .image import Picture, check_format, exif_without_storage, from_any, without_pillows_limit
 
 STANDARD = Path("-")  # standard input or output
 BLOCK = 1 << 20  # bytes that are read at once
@@ -267,6 +267,7 @@ def delete_source(job: Job, read_digest: bytes, written: bytes, verify: Callable
     job.source.unlink()
 
 
+@without_pillows_limit()
 def open_picture(data: bytes, max_pixels: int) -> Picture:
     """Decode the bytes of any image file that Pillow reads.
 
@@ -275,7 +276,6 @@ def open_picture(data: bytes, max_pixels: int) -> Picture:
     """
     if not data:
         raise OSError("not an image: the file is empty")
-    Image.MAX_IMAGE_PIXELS = None  # ours is the limit that holds
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is lost is said in the picture's notes

@@ -1,4 +1,4 @@
-"""The lock under which everything is loaded: once for all threads, and never while the process forks.
+"""The lock under which all that threads share is loaded or changed: once, and never while the process forks.
 
 Of what another thread has half loaded, a forked child could make no use, and would wait for it without end.
 """

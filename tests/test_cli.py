@@ -1,12 +1,15 @@
 """The command line as a user meets it: in processes of its own where that matters, else in this one."""
 
+import contextlib
 import io
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from typer.testing import CliRunner, Result
 from aecodec import Codec, SymbolMismatch, cli, container, registry
 from aecodec.cli import app
 from aecodec.container import Container, Tile
-from aecodec.image import Plane
+from aecodec.image import Plane, without_pillows_limit
 
 from .make_golden import FOLDER
 
@@ -412,6 +415,40 @@ def test_more_bytes_than_there_are(png: Path) -> None:
     run("compress", png)
     result = run("decompress", png.with_suffix(".aec"), "--preview", 10**20, "--overwrite")
     assert result.exit_code == 0, result.output
+
+
+def test_a_command_leaves_the_process_as_it_was(png: Path) -> None:
+    def state() -> list[object]:
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        streams = [sys.stdin, sys.stdout, sys.stderr]
+        return [Image.MAX_IMAGE_PIXELS, *map(signal.getsignal, numbers), *streams, *(s and s.errors for s in streams)]
+
+    for stdout in (io.TextIOWrapper(io.BytesIO(), "ascii", "strict"), None):
+        with contextlib.redirect_stdout(stdout):
+            before = state()
+            for jobs, code in (("1", 0), ("2", 1)):  # the second time, its target exists
+                with pytest.raises(SystemExit) as ended:
+                    app(["compress", str(png), "--roi", f"{png}:+20", "--jobs", jobs])
+                assert ended.value.code == code
+                assert state() == before
+        png.with_suffix(".aec").unlink()
+
+
+def test_a_command_in_a_thread(png: Path) -> None:
+    """Where no signal can be asked for."""
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run, "compress", png).result().exit_code == 0
+
+
+def test_pillows_limit_comes_back_with_the_last_thread() -> None:
+    before = Image.MAX_IMAGE_PIXELS
+    first, second = without_pillows_limit(), without_pillows_limit()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert Image.MAX_IMAGE_PIXELS is None
+    second.__exit__(None, None, None)
+    assert before == Image.MAX_IMAGE_PIXELS
 
 
 def test_version() -> None:

@@ -46,12 +46,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             photo.crop((i * 150, i * 120, i * 150 + 128, i * 120 + 96)).save(tmp_path / f"photos/{i}.{suffix}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    modules, threads, limit = set(sys.modules), torch.get_num_threads(), Image.MAX_IMAGE_PIXELS
+    modules, threads = set(sys.modules), torch.get_num_threads()
     yield tmp_path
     for name in {path.stem for path in tmp_path.glob("*.py")} - modules:
         sys.modules.pop(name, None)
     torch.set_num_threads(threads)  # which several jobs at once change
-    Image.MAX_IMAGE_PIXELS = limit  # which the command line lifts
 
 
 def run_shell(text: str) -> None:
