@@ -37,11 +37,11 @@ app = typer.Typer(
 )
 
 Device = Annotated[
-    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; what files decode to does not depend on it.")
+    str, typer.Option(help="auto, cpu, cuda, or cuda:1 for the second GPU. What files decode to does not depend on it.")
 ]
 Out = Annotated[str | None, typer.Option("-o", "--out", help="File or folder to write, or - for standard output.")]
 Weights = Annotated[
-    Path | None, typer.Option("--weights", help="A weights file of your own, to use instead of the installed one.")
+    str | None, typer.Option("--weights", help="Weights to use instead of base: installed ones by name, or a file.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 Skip = Annotated[
@@ -380,7 +380,7 @@ def _training(module: str) -> Any:
         raise typer.Exit(2) from None
 
 
-def _codec(device: str, weights: Path | None, max_pixels: int) -> "Codec":
+def _codec(device: str, weights: str | None, max_pixels: int) -> "Codec":
     from .codec import Codec
 
     return _usage(Codec, device, weights or "base", max_pixels)

@@ -37,7 +37,7 @@ MOST_TOGETHER = 16  # pictures that pass the networks at once, whatever their si
 THUMBNAIL_QUALITY = 60  # about 33 dB, for 4 to 6 kB per megapixel of the picture
 IN_FLIGHT = 3  # images of `compress_many` between analysis and output
 
-Device = Literal["auto", "cpu", "cuda"]
+Device = str | torch.device  # "auto", "cpu", "cuda", "cuda:1"
 Errors = Literal["strict", "conceal"]
 Output = Literal["pil", "numpy", "torch"]
 Decoded = Union["Image.Image", Plane, Tensor]
@@ -57,9 +57,10 @@ class Codec:
     to be started with the method "spawn".
 
     Args:
-        device: ``"auto"`` takes a GPU if there is one, else the CPU. What files decode to does not depend on it.
-        weights: what to compress with: the name of installed weights, or the `Path` of a weights file. Files of these
-            and of all installed weights can be decompressed.
+        device: ``"auto"`` takes a GPU if there is one, else the CPU; ``"cuda:1"`` is the second GPU. What files decode
+            to does not depend on it.
+        weights: what to compress with: the name of installed weights, or else a weights file. Files of these and of all
+            installed weights can be decompressed.
         max_pixels: pictures with more pixels are refused with `LimitExceeded`, before any work is done.
 
     >>> import numpy as np
@@ -70,19 +71,15 @@ class Codec:
     """
 
     def __init__(self, device: Device = "auto", weights: str | Path = "base", max_pixels: int = container.MAX_PIXELS):
-        if device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"device {device!r}: expected auto, cpu or cuda")
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device 'cuda': torch finds no GPU")
-        self._arguments = (device, weights, max_pixels)
-        name = "cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda"
-        self.device = torch.device(name)
-        self.max_pixels = max_pixels
-        own = isinstance(weights, Path)
-        path = Path(weights) if own else registry.named(str(weights))
+        name = registry.device(device)
+        self.device = _device(name)
+        installed = registry.named(weights) if isinstance(weights, str) else None
+        path = installed or Path(weights).absolute()  # whoever unpickles may be in another folder
         if not path.is_file():
             raise ValueError(f"no weights {str(weights)!r}")
-        self.model = (model.load if own else _installed)(path, self.device)
+        self._arguments = (name, weights if installed else path, max_pixels)
+        self.max_pixels = max_pixels
+        self.model = (_installed if installed else model.load)(path, self.device)
 
     def __reduce__(self) -> tuple[type["Codec"], tuple[Any, ...]]:
         return Codec, self._arguments
@@ -524,6 +521,16 @@ class Codec:
         if header.model == self.model.id:
             return self.model
         return _installed(registry.find(header.model), self.device)
+
+
+def _device(name: str) -> torch.device:
+    if name.startswith("cpu"):  # without a look for GPUs, which some processes must not touch
+        return torch.device(name)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = torch.device(name if name != "auto" else "cuda" if gpus else "cpu")
+    if found.type == "cuda" and (found.index or 0) >= gpus:
+        raise ValueError(f"device {name!r}: torch finds {gpus or 'no'} GPU{'s' if gpus > 1 else ''}")
+    return found
 
 
 def _installed(path: Path, device: torch.device) -> model.Model:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from PIL import Image, ImageCms
 from typer.testing import CliRunner, Result
 
+import aecodec
 from aecodec import Codec, SymbolMismatch, cli, container, registry
 from aecodec.cli import app
 from aecodec.container import Container, Tile
@@ -121,6 +123,8 @@ def test_own_weights(png: Path, codec: Codec) -> None:
     assert run("compress", png, "--weights", own).exit_code == 0
     assert run("verify", png.with_suffix(".aec"), "--weights", own).exit_code == 0
     assert run("compress", png, "--overwrite", "--weights", png).exit_code == 2
+    assert run("compress", png, "--overwrite", "--weights", "base").exit_code == 0
+    assert run("compress", png, "--overwrite", "--weights", "none").exit_code == 2
 
 
 def test_links_stay_links(png: Path) -> None:
@@ -452,7 +456,12 @@ def test_pillows_limit_comes_back_with_the_last_thread() -> None:
 
 
 def test_version() -> None:
-    assert run("--version").stdout.strip() == __import__("aecodec").__version__
+    """In a tree that nobody has installed, too."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import aecodec; print(aecodec.__version__)"
+    command = [sys.executable, "-S", "-c", code, str(Path(aecodec.__file__).parent.parent)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert run("--version").stdout == printed
+    assert re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+\n", printed)
 
 
 def test_messages_name_what_was_converted(tmp_path: Path) -> None:

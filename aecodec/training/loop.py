@@ -96,7 +96,7 @@ def train(
     valid_files = _validation_images(valid, files) if valid else []
     if patience and not valid_files:
         raise ValueError("patience needs images to validate on")
-    start = _weights(init) if init else None
+    start = (registry.named(init) or Path(init)) if init else None
     out.mkdir(parents=True, exist_ok=True)
 
     with _processes():
@@ -134,11 +134,6 @@ def _validation_images(valid: Path, training: list[Path]) -> list[Path]:
     files = files[:VALIDATION_IMAGES]
     check_readable(files)
     return files
-
-
-def _weights(init: str) -> Path:
-    installed = registry.named(init)
-    return installed if installed.is_file() else Path(init)
 
 
 @contextmanager
