@@ -7,12 +7,15 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from fractions import Fraction
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO, TypeVar
 
 import typer
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from .files import Job
 
 T = TypeVar("T")
+
+_debug = ContextVar("debug", default=False)
 
 app = typer.Typer(
     name="aecodec",
@@ -57,10 +62,21 @@ MaxPixels = Annotated[
 Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Take the files in folders, and keep the tree.")]
 
 
+def _show_tracebacks(context: typer.Context, asked: bool) -> None:
+    if asked:
+        context.call_on_close(partial(_debug.reset, _debug.set(True)))
+
+
+Debug = Annotated[
+    bool, typer.Option("--debug", callback=_show_tracebacks, help="Show where in the program each error came from.")
+]
+
+
 @app.callback(invoke_without_command=True)
 def main(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Debug = False,
 ) -> None:
     context.with_resource(_streams())
     context.with_resource(_unwinding_on_signals())
@@ -125,6 +141,7 @@ def compress(
     recursive: Recursive = False,
     jobs: Jobs = 1,
     report: Report = None,
+    debug: Debug = False,
 ) -> None:
     """Compress images to .aec files."""
     from . import control, files
@@ -215,6 +232,7 @@ def decompress(
     recursive: Recursive = False,
     jobs: Jobs = 1,
     report: Report = None,
+    debug: Debug = False,
 ) -> None:
     """Decompress .aec files to PNG, or to what the suffix of --out says."""
     from . import files
@@ -246,6 +264,7 @@ def decompress(
 def info(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="An .aec file, or -.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Print what a file holds, without decoding it."""
     from . import registry
@@ -277,9 +296,8 @@ def info(
 
     try:
         print(work())
-    except (OSError, ValueError) as error:
-        print(printable(explain(path, error)), file=sys.stderr)
-        raise typer.Exit(exit_code(error)) from None
+    except Exception as error:
+        _fail(error, explain(path, error), exit_code(error))
 
 
 @app.command()
@@ -291,6 +309,7 @@ def verify(
     recursive: Recursive = False,
     jobs: Jobs = 1,
     report: Report = None,
+    debug: Debug = False,
 ) -> None:
     """Check files: every checksum and every symbol."""
     from . import files
@@ -341,6 +360,7 @@ def train(
     patience: Annotated[
         int, typer.Option(min=0, help="Stop after so many validations without a gain; 0 for never.")
     ] = 0,
+    debug: Debug = False,
 ) -> None:
     """Train a model (needs the extra [train]). Under torchrun, the processes share the work."""
     loop = _training("loop")
@@ -353,6 +373,7 @@ def train(
 def curve(
     run: Annotated[Path, typer.Argument(help="The --out folder of `train`.", exists=True)],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="The PNG to write; curve.png in the folder.")] = None,
+    debug: Debug = False,
 ) -> None:
     """Draw how a training run went: loss and BD-rate over time (needs the extra [train])."""
     target = out or run / "curve.png"
@@ -366,6 +387,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="The .safetensors file to write; its card lies beside it.")],
     data: Annotated[list[Path], typer.Option("--data", help="Training images, to fit the tables on.", exists=True)],
     valid: Annotated[Path, typer.Option("--valid", help="Images to measure the model on.", exists=True)],
+    debug: Debug = False,
 ) -> None:
     """Turn a checkpoint into a weights file and its model card (needs the extra [train])."""
     card = _training("card")
@@ -434,11 +456,20 @@ def _usage(call: Callable[..., T], *args: Any) -> T:
     """Call, and turn what goes wrong into a message and an exit code, 2 if it is due to the arguments."""
     try:
         return call(*args)
-    except (ValueError, OSError, ArithmeticError) as error:
-        from .batch import printable
+    except Exception as error:
+        _fail(error, f"aecodec: {error}", 2 if isinstance(error, ValueError | FileNotFoundError) else 1)
 
-        print(f"aecodec: {printable(str(error))}", file=sys.stderr)
-        raise typer.Exit(2 if isinstance(error, ValueError | FileNotFoundError) else 1) from None
+
+def _fail(error: Exception, message: str, code: int) -> NoReturn:
+    """Say what went wrong and exit. What nobody foresaw stays an exception, whose traceback the interpreter shows."""
+    from .batch import printable
+
+    if not errors.foreseen(error):
+        raise error
+    if _debug.get():
+        traceback.print_exception(error)
+    print(printable(message), file=sys.stderr)
+    raise typer.Exit(code) from None
 
 
 def _run(
@@ -468,9 +499,9 @@ def _run(
         def tell(result: batch.Result) -> None:
             results.append(result)
             log.add(result.record())
-            show(batch.printable(result.line))
+            show("\n".join(batch.printable(line) for line in [*result.trace.splitlines(), result.line]))
 
-        batch.run(planned, work, tell, advance, at_once, overwrite, skip or recursive)
+        batch.run(planned, work, tell, advance, at_once, overwrite, skip or recursive, _debug.get())
     if len(results) > 1:
         print(batch.total(results, time.perf_counter() - start), file=sys.stderr)
     if log.error:

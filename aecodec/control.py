@@ -129,7 +129,7 @@ def _read_mask(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise
     except Exception as error:  # Pillow's readers raise almost anything
-        raise OSError(f"mask {path}: {error}") from None
+        raise OSError(f"mask {path}: {error}") from error
     marked = pixels != 0
     if pixels.ndim == 3:
         marked = marked[..., :3].any(2) & (marked[..., 3] if pixels.shape[2] == 4 else True)

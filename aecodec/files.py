@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from .errors import foreseen
 from .image import Picture, check_format, exif_without_storage, from_any, without_pillows_limit
 
 STANDARD = Path("-")  # standard input or output
@@ -284,10 +285,10 @@ def open_picture(data: bytes, max_pixels: int) -> Picture:
                 return from_any(opened, max_pixels)
     except UnidentifiedImageError:
         raise OSError("not an image that Pillow can read") from None
-    except (OSError, ValueError):
-        raise
     except Exception as error:  # broken files make Pillow's readers raise almost anything
-        raise OSError(f"broken image: {type(error).__name__}: {error}") from None
+        if foreseen(error):
+            raise
+        raise OSError(f"broken image: {type(error).__name__}: {error}") from error
 
 
 def image_format(path: Path) -> str:
@@ -327,4 +328,4 @@ def encode_picture(image: Image.Image, name: str) -> tuple[bytes, list[str]]:
             return buffer.getvalue(), notes + [f"{key} left out: {reason}" for key in missing]
         except Exception as error:  # broken or overlong metadata make Pillow raise almost anything
             reason = reason or error
-    raise OSError(f"{name} cannot be written: {reason}")
+    raise OSError(f"{name} cannot be written: {reason}") from reason

@@ -162,6 +162,27 @@ def test_no_error_ends_the_batch(at_once: int) -> None:
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_mistake_in_the_program_keeps_its_traceback(
+    tree: Path, jobs: int, monkeypatch: pytest.MonkeyPatch, codec: Codec
+) -> None:
+    """It may be of a class that is raised on purpose elsewhere; the batch goes on."""
+    compress = Codec.compress
+
+    def mistaken(self: Codec, picture: Any, *arguments: Any) -> bytes:
+        if picture.pixels.shape[1] == 43:
+            np.zeros(2) + np.zeros(3)
+        return compress(self, picture, *arguments)
+
+    monkeypatch.setattr(Codec, "compress", mistaken)
+    result = run("compress", "-r", tree / "in", "-o", tree / "out", "--jobs", jobs)
+    assert result.exit_code == 1
+    assert "8 done, 3 failed" in result.output
+    assert result.output.count("Traceback") == 1
+    assert "    np.zeros(2) + np.zeros(3)" in result.output
+    assert f"{tree / 'in/a/3.png'}: ValueError: operands could not be broadcast" in result.output
+
+
 def test_a_result_keeps_no_picture() -> None:
     """Of those whose target was missed, as of others: a folder has many."""
     held = []

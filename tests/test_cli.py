@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageCms
 from typer.testing import CliRunner, Result
 
@@ -24,6 +25,7 @@ from aecodec import Codec, SymbolMismatch, cli, container, registry
 from aecodec.cli import app
 from aecodec.container import Container, Tile
 from aecodec.image import Plane, without_pillows_limit
+from aecodec.training import loop
 
 from .make_golden import FOLDER
 
@@ -288,6 +290,40 @@ def test_bad_files(tmp_path: Path, content: bytes, code: int) -> None:
         assert str(path) in result.output
         assert "Traceback" not in result.output
     assert left(tmp_path) == {"bad.aec"}
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_tracebacks_where_they_are_asked_for(tmp_path: Path, place: int) -> None:
+    path = tmp_path / "bad.aec"
+    path.write_bytes(b"text")
+    for arguments in (["verify", path], ["info", path], ["verify", path, "--weights", "none"]):
+        plain, shown = run(*arguments), run(*arguments[:place], "--debug", *arguments[place:])
+        assert "Traceback" not in plain.output
+        assert shown.output.startswith("Traceback (most recent call last):")
+        assert shown.output.endswith(plain.output)
+        assert shown.exit_code == plain.exit_code
+
+
+def test_a_mistake_in_the_program_is_no_wrong_usage(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deep in training, in what opens weights, in what reads a header."""
+    monkeypatch.setattr(Codec, "__init__", lambda *_: np.zeros(2) + np.zeros(3))
+    monkeypatch.setattr(loop, "find_images", lambda *_: int("one"))
+    monkeypatch.setattr(container, "read", lambda *_, **__: torch.zeros(2) + torch.zeros(3))
+    train = ("train", "--data", png.parent, "--out", png.parent / "run")
+    for arguments, kind in ((["compress", png], ValueError), (train, ValueError), (["info", png], RuntimeError)):
+        result = run(*arguments)
+        assert (result.exit_code, type(result.exception)) == (1, kind)
+        assert not result.output
+
+
+def test_broken_images_are_no_mistakes_of_the_program(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Pillow says of them."""
+    monkeypatch.setattr(Image.Image, "load", lambda self: int("one"))
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda self: int("one"))
+    result = run("compress", png)
+    assert result.exit_code == 1
+    assert result.output == f"{png}: broken image: ValueError: invalid literal for int() with base 10: 'one'\n"
+    assert "invalid literal" in run("compress", png, "--debug").output.partition("direct cause")[0]
 
 
 def test_a_foreign_model(tmp_path: Path) -> None:

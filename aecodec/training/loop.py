@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +20,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import registry
+from ..errors import foreseen
 from ..files import write
 from ..rate import LAMBDA_MAX, LAMBDA_MIN
 from ..transforms import Design, initialise_with_pca
@@ -239,6 +241,8 @@ def _tolerant(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
+        if not foreseen(error):
+            traceback.print_exception(error)
         reason = error.strerror if isinstance(error, OSError) else None
         print(f"\n{path}: {reason or error}; training goes on", file=sys.stderr)
 
