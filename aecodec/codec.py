@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, overload
 
@@ -25,7 +25,7 @@ from .control import Offsets
 from .errors import Corrupt, DamageWarning, TargetMissed
 from .image import Picture, Plane
 from .loading import LOADING
-from .prior import ACTIVATION_BITS
+from .prior import ACTIVATION_BITS, ExactPrior
 from .tiles import LATENT, Box, grid, latent_size
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class Codec:
         Raises:
             TypeError, ValueError: for what is no picture, a quality or effort out of range, or a roi of another size.
             LimitExceeded: for a side above 65535, more than ``max_pixels`` pixels, or 16 MiB of metadata of a kind.
+            RuntimeError: on a device that is not exact, whose files could be read nowhere else.
         """
         quality, effort, prepared = _checked(quality), _checked_effort(effort), self._prepare(picture, thumbnail)
         if roi is None:
@@ -297,7 +298,18 @@ class Codec:
                 plane[boxes[tile.place].rows, boxes[tile.place].columns] = tile.latents
         return (plane * 0.5**ACTIVATION_BITS).cpu().numpy()
 
+    @cached_property
+    def _exact(self) -> bool:
+        """Whether the device computes the prior's numbers, tried on a few of them; CPUs do."""
+        if self.device.type == "cpu":
+            return True
+        prior = self.model.prior
+        tensors = {name: value.cpu().numpy() for name, value in prior.tensors.items()}
+        return prior.digest() == ExactPrior(tensors, np).digest()
+
     def _prepare(self, picture: Any, thumbnail: bool = False) -> Picture:
+        if not self._exact:
+            raise RuntimeError(f"device {self.device} is not exact: its files could be read nowhere else; take cpu")
         prepared = picture if isinstance(picture, Picture) else image.from_any(picture, self.max_pixels)
         container.check_metadata(prepared.metadata)
         if not thumbnail:

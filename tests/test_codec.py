@@ -1,7 +1,7 @@
 """The codec end to end: sizes, kinds of pictures, windows, threads, devices."""
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 import aecodec
 from aecodec import Codec, coding, container, errors, model, registry
+from aecodec.cli import app
 from aecodec.container import Container, Tile
 from aecodec.image import Plane
+from aecodec.prior import ExactPrior
 from aecodec.tiles import WINDOW, Box
 
 from .conftest import psnr
@@ -205,6 +208,30 @@ def test_a_device_that_cannot_be_exact() -> None:
             kind("mps")
         with pytest.raises(ValueError, match="'tpu': expected auto, cpu, cuda"):
             kind("tpu")
+
+
+def test_a_device_that_is_not_exact_writes_nothing(
+    codec: Codec, small_image: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here one that is called a GPU and is none."""
+    monkeypatch.setattr(aecodec.codec, "_device", torch.device)
+    monkeypatch.setattr(model, "load_installed", lambda *_: codec.model)
+    data = Codec("cuda").compress(small_image)
+    monkeypatch.setattr(ExactPrior, "digest", lambda self: self.xp.__name__)
+    other = Codec("cuda")
+    calls: list[Callable[[], object]] = [
+        lambda: other.compress(small_image),
+        lambda: other.compress_to(small_image, size=999),
+        lambda: list(other.compress_many([small_image])),
+    ]
+    for call in calls:
+        with pytest.raises(RuntimeError, match="cuda is not exact"):
+            call()
+    other.verify(data)
+    small_image.save(tmp_path / "x.png")
+    result = CliRunner().invoke(app, ["compress", str(tmp_path / "x.png"), "--device", "cuda", "--thumbnail"])
+    assert (result.exit_code, result.output.count("is not exact"), len(list(tmp_path.iterdir()))) == (1, 1, 1)
+    assert Codec("cpu").compress(small_image) == data
 
 
 def test_module_level_functions(small: Plane) -> None:
