@@ -1,3 +1,6 @@
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,10 @@ from aecodec import Codec
 from aecodec.image import Plane
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+PERMISSIONS = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is closed to root, nor by such means on Windows"
+)
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.aec"))
 
 
@@ -42,6 +49,17 @@ def threads(request: pytest.FixtureRequest) -> int:
     torch.set_num_threads(request.param)
     request.addfinalizer(lambda: torch.set_num_threads(before))
     return int(request.param)
+
+
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Signals that are ignored here, as under nohup, are not in what a test starts."""
+    ignored = [number for number in SIGNALS if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def psnr(a: Plane, b: Plane) -> float:

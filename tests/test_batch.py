@@ -25,6 +25,8 @@ from aecodec.cli import app
 from aecodec.files import Job
 from aecodec.image import Plane
 
+from .conftest import PERMISSIONS, SIGNALS
+
 
 @pytest.fixture(autouse=True)
 def threads_as_before() -> Iterator[None]:
@@ -280,7 +282,7 @@ def test_what_was_private_stays_private(tmp_path: Path, small_image: Image.Image
     assert (tmp_path / "x.aec").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anywhere")
+@PERMISSIONS
 def test_a_closed_folder_stops_no_other(tree: Path) -> None:
     (tree / "in" / "a").chmod(0)
     result = run("compress", "-r", tree / "in", "-o", tree / "out")
@@ -296,10 +298,9 @@ def test_a_report_that_cannot_go_on_ends_no_job(tree: Path) -> None:
     assert (tree / "x.aec").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.usefixtures("heeded")
 def test_a_signal_ends_several_jobs(tmp_path: Path, photo: Plane, number: signal.Signals) -> None:
-    if signal.getsignal(number) == signal.SIG_IGN:
-        pytest.skip("ignored here, and so in what is started from here, as by nohup")
     for i in range(40):
         Image.fromarray(np.tile(photo, (2, 2, 1))).save(tmp_path / f"{i}.png", compress_level=1)
     command = [sys.executable, "-m", "aecodec", "compress", "-r", tmp_path, "-o", tmp_path / "out", "--jobs", "2"]

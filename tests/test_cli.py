@@ -27,6 +27,7 @@ from aecodec.container import Container, Tile
 from aecodec.image import Plane, without_pillows_limit
 from aecodec.training import loop
 
+from .conftest import PERMISSIONS, SIGNALS
 from .make_golden import FOLDER
 
 
@@ -381,7 +382,7 @@ def test_a_target_that_cannot_be_written(png: Path) -> None:
     assert left(png.parent) == {"photo.png", "wall"}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@PERMISSIONS
 def test_a_folder_that_cannot_be_written(png: Path) -> None:
     png.parent.chmod(0o500)
     try:
@@ -459,9 +460,8 @@ def test_more_bytes_than_there_are(png: Path) -> None:
 
 def test_a_command_leaves_the_process_as_it_was(png: Path) -> None:
     def state() -> list[object]:
-        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
         streams = [sys.stdin, sys.stdout, sys.stderr]
-        return [Image.MAX_IMAGE_PIXELS, *map(signal.getsignal, numbers), *streams, *(s and s.errors for s in streams)]
+        return [Image.MAX_IMAGE_PIXELS, *map(signal.getsignal, SIGNALS), *streams, *(s and s.errors for s in streams)]
 
     for stdout in (io.TextIOWrapper(io.BytesIO(), "ascii", "strict"), None):
         with contextlib.redirect_stdout(stdout):
