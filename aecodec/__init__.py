@@ -62,9 +62,9 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
+    if name not in ("Codec", "compress", "decompress", "register_pillow"):  # of modules here, while they are imported
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with LOADING:
-        if name in ("Codec", "compress", "decompress"):
-            return getattr(import_module(".codec", __name__), name)
         if name == "register_pillow":
             return import_module(".pillow_plugin", __name__).register
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(".codec", __name__), name)

@@ -52,9 +52,9 @@ if hasattr(os, "register_at_fork"):
 class Codec:
     """Compresses and decompresses many pictures with one set of weights on one device.
 
-    Safe to share between threads; pickles as its arguments. A forked child can use it too, on a CPU: since
-    torch's threads do not come along, it computes with one, and must not ask torch for more. For a GPU, processes have
-    to be started with the method "spawn".
+    Safe to share between threads; pickles as its arguments. A forked child can use it too, on a CPU: since torch's
+    threads do not come along, it computes with one, and must not ask torch for more. For a GPU, processes have to be
+    started with the method "spawn".
 
     Args:
         device: ``"auto"`` takes a GPU if there is one, else the CPU; ``"cuda:1"`` is the second GPU. What files decode
@@ -224,7 +224,7 @@ class Codec:
 
         Neighbours of one size pass them together, up to 16 if they are small; where floats round otherwise then, a
         file may differ from that of `compress` by some bytes. Pictures are taken from the iterable as they are needed,
-        not more than 20 ahead of the output.
+        not more than 20 ahead of the output. Raises RuntimeError where it is to go on in a forked child.
         """
         return self._compress_many(pictures, _checked(quality))
 
@@ -300,15 +300,13 @@ class Codec:
 
     @cached_property
     def _exact(self) -> bool:
-        """Whether the device computes the prior's numbers, tried on a few of them; CPUs do."""
-        if self.device.type == "cpu":
-            return True
+        """Whether the device computes the prior's numbers as numpy does, tried on a few of them."""
         prior = self.model.prior
         tensors = {name: value.cpu().numpy() for name, value in prior.tensors.items()}
         return prior.digest() == ExactPrior(tensors, np).digest()
 
     def _prepare(self, picture: Any, thumbnail: bool = False) -> Picture:
-        if not self._exact:
+        if self.device.type != "cpu" and not self._exact:
             raise RuntimeError(f"device {self.device} is not exact: its files could be read nowhere else; take cpu")
         prepared = picture if isinstance(picture, Picture) else image.from_any(picture, self.max_pixels)
         container.check_metadata(prepared.metadata)

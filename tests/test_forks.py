@@ -134,6 +134,26 @@ def test_a_fork_waits_for_what_is_being_loaded(codec: Codec, monkeypatch: pytest
     assert len(loads) == 1
 
 
+THREADS = """
+import sys, threading, time
+import aecodec
+
+def imports():
+    import aecodec.codec
+
+thread = threading.Thread(target=imports, daemon=True)
+thread.start()
+while "torch" not in sys.modules:
+    time.sleep(0.001)
+aecodec.decompress
+"""
+
+
+def test_threads_that_import_it_by_different_names() -> None:
+    """None waits for the other's lock with one that the other needs."""
+    subprocess.run([sys.executable, "-c", THREADS], check=True, timeout=PATIENCE)
+
+
 FIRST_USE = """
 import os, signal, sys, threading, time
 import aecodec
