@@ -11,7 +11,6 @@ Importing this package imports neither torch nor Pillow; the first use does. `re
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from .container import Header, read_header
@@ -29,11 +28,13 @@ from .errors import (
     UnsupportedFeature,
     UnsupportedVersion,
 )
+from .loading import LOADING
 
 if TYPE_CHECKING:
     from .codec import Codec, compress, decompress
     from .pillow_plugin import register as register_pillow
 
+__version__ = "0.1.0"
 __all__ = [
     "AecError",
     "BadChecksum",
@@ -61,10 +62,9 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Codec", "compress", "decompress"):
+    if name not in ("Codec", "compress", "decompress", "register_pillow"):  # of modules here, while they are imported
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with LOADING:
+        if name == "register_pillow":
+            return import_module(".pillow_plugin", __name__).register
         return getattr(import_module(".codec", __name__), name)
-    if name == "register_pillow":
-        return import_module(".pillow_plugin", __name__).register
-    if name == "__version__":
-        return version("aecodec")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import AecError, Corrupt, NotAec, TargetMissed
+from .errors import AecError, Corrupt, NotAec, TargetMissed, foreseen
 
 if TYPE_CHECKING:
     from .files import Job
@@ -49,6 +50,7 @@ class Result:
     error: str = ""  # its class
     seconds: float = 0.0
     done: Done | None = None
+    trace: str = ""  # where the failure came from, if that is to be shown
 
     def record(self) -> str:
         """A line of JSON."""
@@ -69,13 +71,14 @@ def run(
     at_once: int = 1,
     overwrite: bool = False,
     skip: bool = False,
+    debug: bool = False,
 ) -> None:
     """Do every job, whatever becomes of the others.
 
     ``tell`` is called with one result after the other, as they come; in an interrupted batch also with those of the
     jobs that had begun. ``advance`` is told of shares of a job, if there is one at a time; ``at_once`` is how many have
     a thread each, which share the cores. Targets that exist are failures, unless they are to be skipped or written
-    over.
+    over. With ``debug``, results tell where every error came from, else where those did that nobody foresaw.
     """
     owners: dict[str, Path] = {}
     for job in jobs:
@@ -93,8 +96,9 @@ def run(
                 raise FileExistsError(f"{job.target} exists; add --overwrite or --skip-existing")
             done = work(job, advance)
         except Exception as error:
-            seconds = time.perf_counter() - start
-            return Result(job, "failed", explain(job.source, error), exit_code(error), type(error).__name__, seconds)
+            seconds, name = time.perf_counter() - start, type(error).__name__
+            trace = "".join(traceback.format_exception(error)) if debug or not foreseen(error) else ""
+            return Result(job, "failed", explain(job.source, error), exit_code(error), name, seconds, trace=trace)
         seconds = time.perf_counter() - start
         if done.missed:
             line = f"{job.source}: {done.text}  target missed: {done.missed}"
@@ -149,7 +153,7 @@ def explain(source: Path, error: Exception) -> str:
     name, reason = str(source), str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         name, reason = error.filename or name, error.strerror
-    elif not isinstance(error, OSError | ValueError | RuntimeError | MemoryError):  # none that is raised on purpose
+    elif not foreseen(error):
         reason = f"{type(error).__name__}: {reason}"
     return f"{name}: {reason}"
 

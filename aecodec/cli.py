@@ -5,13 +5,17 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from fractions import Fraction
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO, TypeVar
 
 import typer
 
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from .files import Job
 
 T = TypeVar("T")
+
+_debug = ContextVar("debug", default=False)
 
 app = typer.Typer(
     name="aecodec",
@@ -36,11 +42,11 @@ app = typer.Typer(
 )
 
 Device = Annotated[
-    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; what files decode to does not depend on it.")
+    str, typer.Option(help="auto, cpu, cuda, or cuda:1 for the second GPU. What files decode to does not depend on it.")
 ]
 Out = Annotated[str | None, typer.Option("-o", "--out", help="File or folder to write, or - for standard output.")]
 Weights = Annotated[
-    Path | None, typer.Option("--weights", help="A weights file of your own, to use instead of the installed one.")
+    str | None, typer.Option("--weights", help="Weights to use instead of base: installed ones by name, or a file.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 Skip = Annotated[
@@ -56,15 +62,24 @@ MaxPixels = Annotated[
 Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Take the files in folders, and keep the tree.")]
 
 
+def _show_tracebacks(context: typer.Context, asked: bool) -> None:
+    if asked:
+        context.call_on_close(partial(_debug.reset, _debug.set(True)))
+
+
+Debug = Annotated[
+    bool, typer.Option("--debug", callback=_show_tracebacks, help="Show where in the program each error came from.")
+]
+
+
 @app.callback(invoke_without_command=True)
-def main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    # whoever closes a stream has nothing to say or does not want to hear
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as the process lives
-    for output in (sys.stdout, sys.stderr):
-        if isinstance(output, io.TextIOWrapper):
-            output.reconfigure(errors="backslashreplace")  # no name of a file ends a batch
+def main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Debug = False,
+) -> None:
+    context.with_resource(_streams())
+    context.with_resource(_unwinding_on_signals())
     if version:
         import aecodec
 
@@ -126,6 +141,7 @@ def compress(
     recursive: Recursive = False,
     jobs: Jobs = 1,
     report: Report = None,
+    debug: Debug = False,
 ) -> None:
     """Compress images to .aec files."""
     from . import control, files
@@ -216,6 +232,7 @@ def decompress(
     recursive: Recursive = False,
     jobs: Jobs = 1,
     report: Report = None,
+    debug: Debug = False,
 ) -> None:
     """Decompress .aec files to PNG, or to what the suffix of --out says."""
     from . import files
@@ -247,6 +264,7 @@ def decompress(
 def info(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="An .aec file, or -.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Print what a file holds, without decoding it."""
     from . import registry
@@ -278,9 +296,8 @@ def info(
 
     try:
         print(work())
-    except (OSError, ValueError) as error:
-        print(printable(explain(path, error)), file=sys.stderr)
-        raise typer.Exit(exit_code(error)) from None
+    except Exception as error:
+        _fail(error, explain(path, error), exit_code(error))
 
 
 @app.command()
@@ -292,6 +309,7 @@ def verify(
     recursive: Recursive = False,
     jobs: Jobs = 1,
     report: Report = None,
+    debug: Debug = False,
 ) -> None:
     """Check files: every checksum and every symbol."""
     from . import files
@@ -342,12 +360,12 @@ def train(
     patience: Annotated[
         int, typer.Option(min=0, help="Stop after so many validations without a gain; 0 for never.")
     ] = 0,
+    debug: Debug = False,
 ) -> None:
     """Train a model (needs the extra [train]). Under torchrun, the processes share the work."""
     loop = _training("loop")
     asked = {"hours": hours, "objective": objective, "noise": noise}
     asked = {name: value for name, value in asked.items() if value is not None}
-    _unwind_on_signals()
     _usage(loop.train, data, out, asked, valid, resume, init, patience)
 
 
@@ -355,6 +373,7 @@ def train(
 def curve(
     run: Annotated[Path, typer.Argument(help="The --out folder of `train`.", exists=True)],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="The PNG to write; curve.png in the folder.")] = None,
+    debug: Debug = False,
 ) -> None:
     """Draw how a training run went: loss and BD-rate over time (needs the extra [train])."""
     target = out or run / "curve.png"
@@ -368,10 +387,10 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="The .safetensors file to write; its card lies beside it.")],
     data: Annotated[list[Path], typer.Option("--data", help="Training images, to fit the tables on.", exists=True)],
     valid: Annotated[Path, typer.Option("--valid", help="Images to measure the model on.", exists=True)],
+    debug: Debug = False,
 ) -> None:
     """Turn a checkpoint into a weights file and its model card (needs the extra [train])."""
     card = _training("card")
-    _unwind_on_signals()
     _usage(card.export_with_card, checkpoint, out, data, valid)
 
 
@@ -383,7 +402,7 @@ def _training(module: str) -> Any:
         raise typer.Exit(2) from None
 
 
-def _codec(device: str, weights: Path | None, max_pixels: int) -> "Codec":
+def _codec(device: str, weights: str | None, max_pixels: int) -> "Codec":
     from .codec import Codec
 
     return _usage(Codec, device, weights or "base", max_pixels)
@@ -395,23 +414,62 @@ def _plan(sources: list[Path], out: str | None, recursive: bool, inputs: set[str
     return _usage(files.plan, sources, out, recursive, inputs, suffix)
 
 
-def _unwind_on_signals() -> None:
-    """What is half written goes when the process is asked to end."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+@contextmanager
+def _streams() -> Iterator[None]:
+    """Streams that take everything, for as long as a command runs."""
+    with ExitStack() as before:
+        # whoever closes a stream has nothing to say or does not want to hear
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+            if getattr(sys, name) is None:
+                before.callback(setattr, sys, name, None)
+                setattr(sys, name, before.enter_context(Path(os.devnull).open(mode)))
+        for output in (sys.stdout, sys.stderr):
+            if isinstance(output, io.TextIOWrapper):
+                before.callback(_reconfigure, output, output.errors)
+                _reconfigure(output, "backslashreplace")  # no name of a file ends a batch
+        yield
+
+
+def _reconfigure(output: io.TextIOWrapper, errors: str | None) -> None:
+    with suppress(OSError, ValueError):  # what is left to be written may have no room, or the stream may be closed
+        output.reconfigure(errors=errors)
+
+
+@contextmanager
+def _unwinding_on_signals() -> Iterator[None]:
+    """What is half written goes when the process is asked to end. Signals are the main thread's alone."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    # those that are ignored stay so, and those that are no handlers of Python's
+    before = {n: found for n in numbers if (found := signal.getsignal(n)) not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _usage(call: Callable[..., T], *args: Any) -> T:
     """Call, and turn what goes wrong into a message and an exit code, 2 if it is due to the arguments."""
     try:
         return call(*args)
-    except (ValueError, OSError, ArithmeticError) as error:
-        from .batch import printable
+    except Exception as error:
+        _fail(error, f"aecodec: {error}", 2 if isinstance(error, ValueError | FileNotFoundError) else 1)
 
-        print(f"aecodec: {printable(str(error))}", file=sys.stderr)
-        raise typer.Exit(2 if isinstance(error, ValueError | FileNotFoundError) else 1) from None
+
+def _fail(error: Exception, message: str, code: int) -> NoReturn:
+    """Say what went wrong and exit. What nobody foresaw stays an exception, whose traceback the interpreter shows."""
+    from .batch import printable
+
+    if not errors.foreseen(error):
+        raise error
+    if _debug.get():
+        traceback.print_exception(error)
+    print(printable(message), file=sys.stderr)
+    raise typer.Exit(code) from None
 
 
 def _run(
@@ -431,7 +489,6 @@ def _run(
     if overwrite and skip:
         print("aecodec: --overwrite and --skip-existing exclude each other", file=sys.stderr)
         raise typer.Exit(2)
-    _unwind_on_signals()
     results: list[batch.Result] = []
     start = time.perf_counter()
     with (
@@ -442,9 +499,9 @@ def _run(
         def tell(result: batch.Result) -> None:
             results.append(result)
             log.add(result.record())
-            show(batch.printable(result.line))
+            show("\n".join(batch.printable(line) for line in [*result.trace.splitlines(), result.line]))
 
-        batch.run(planned, work, tell, advance, at_once, overwrite, skip or recursive)
+        batch.run(planned, work, tell, advance, at_once, overwrite, skip or recursive, _debug.get())
     if len(results) > 1:
         print(batch.total(results, time.perf_counter() - start), file=sys.stderr)
     if log.error:

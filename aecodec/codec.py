@@ -3,12 +3,13 @@
 import contextlib
 import math
 import operator
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, overload
 
@@ -24,7 +25,8 @@ from .container import DEFAULT_QUALITY, THUMBNAIL, Container, Data, Header
 from .control import Offsets
 from .errors import Corrupt, DamageWarning, TargetMissed
 from .image import Picture, Plane
-from .prior import ACTIVATION_BITS
+from .loading import LOADING
+from .prior import ACTIVATION_BITS, ExactPrior
 from .tiles import LATENT, Box, grid, latent_size
 
 if TYPE_CHECKING:
@@ -36,23 +38,30 @@ MOST_TOGETHER = 16  # pictures that pass the networks at once, whatever their si
 THUMBNAIL_QUALITY = 60  # about 33 dB, for 4 to 6 kB per megapixel of the picture
 IN_FLIGHT = 3  # images of `compress_many` between analysis and output
 
-Device = Literal["auto", "cpu", "cuda"]
+Device = str | torch.device  # "auto", "cpu", "cuda", "cuda:1"
 Errors = Literal["strict", "conceal"]
 Output = Literal["pil", "numpy", "torch"]
 Decoded = Union["Image.Image", Plane, Tensor]
 Rectangle = tuple[int, int, int, int]  # x, y, width, height in pixels
 Progress = Callable[[float], object]  # called with a share from 0 to 1
 
+if hasattr(os, "register_at_fork"):
+    # torch's threads do not survive a fork, and a child that shared work with them would wait for them without end
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 
 class Codec:
     """Compresses and decompresses many pictures with one set of weights on one device.
 
-    Safe to share between threads; pickles as its arguments.
+    Safe to share between threads; pickles as its arguments. A forked child can use it too, on a CPU: since torch's
+    threads do not come along, it computes with one, and must not ask torch for more. For a GPU, processes have to be
+    started with the method "spawn".
 
     Args:
-        device: ``"auto"`` takes a GPU if there is one, else the CPU. What files decode to does not depend on it.
-        weights: what to compress with: the name of installed weights, or the `Path` of a weights file. Files of these
-            and of all installed weights can be decompressed.
+        device: ``"auto"`` takes a GPU if there is one, else the CPU; ``"cuda:1"`` is the second GPU. What files decode
+            to does not depend on it.
+        weights: what to compress with: the name of installed weights, or else a weights file. Files of these and of all
+            installed weights can be decompressed.
         max_pixels: pictures with more pixels are refused with `LimitExceeded`, before any work is done.
 
     >>> import numpy as np
@@ -63,19 +72,15 @@ class Codec:
     """
 
     def __init__(self, device: Device = "auto", weights: str | Path = "base", max_pixels: int = container.MAX_PIXELS):
-        if device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"device {device!r}: expected auto, cpu or cuda")
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device 'cuda': torch finds no GPU")
-        self._arguments = (device, weights, max_pixels)
-        name = "cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda"
-        self.device = torch.device(name)
-        self.max_pixels = max_pixels
-        own = isinstance(weights, Path)
-        path = Path(weights) if own else registry.named(str(weights))
+        name = registry.device(device)
+        self.device = _device(name)
+        installed = registry.named(weights) if isinstance(weights, str) else None
+        path = installed or Path(weights).absolute()  # whoever unpickles may be in another folder
         if not path.is_file():
             raise ValueError(f"no weights {str(weights)!r}")
-        self.model = (model.load if own else model.load_installed)(path, self.device)
+        self._arguments = (name, weights if installed else path, max_pixels)
+        self.max_pixels = max_pixels
+        self.model = (_installed if installed else model.load)(path, self.device)
 
     def __reduce__(self) -> tuple[type["Codec"], tuple[Any, ...]]:
         return Codec, self._arguments
@@ -109,6 +114,7 @@ class Codec:
         Raises:
             TypeError, ValueError: for what is no picture, a quality or effort out of range, or a roi of another size.
             LimitExceeded: for a side above 65535, more than ``max_pixels`` pixels, or 16 MiB of metadata of a kind.
+            RuntimeError: on a device that is not exact, whose files could be read nowhere else.
         """
         quality, effort, prepared = _checked(quality), _checked_effort(effort), self._prepare(picture, thumbnail)
         if roi is None:
@@ -219,12 +225,19 @@ class Codec:
 
         Neighbours of one size pass them together, up to 16 if they are small; where floats round otherwise then, a
         file may differ from that of `compress` by some bytes. Pictures are taken from the iterable as they are needed,
-        not more than 20 ahead of the output.
+        not more than 20 ahead of the output. Raises RuntimeError where it is to go on in a forked child.
         """
         return self._compress_many(pictures, _checked(quality))
 
     def _compress_many(self, pictures: Iterable[Any], quality: int) -> Iterator[bytes]:
         pending: deque[Future[bytes]] = deque()
+        process = os.getpid()
+
+        def due() -> bytes:
+            if os.getpid() != process:  # without the thread that codes
+                raise RuntimeError("compress_many cannot go on in a forked child: begin it there")
+            return pending.popleft().result()
+
         groups = _grouped(
             map(self._taken, pictures), lambda p: p.pixels.shape, lambda p: self._together(*p.pixels.shape[:2])
         )
@@ -239,14 +252,14 @@ class Codec:
                     break
                 except Exception:
                     while pending:  # what came before the failure is still due
-                        yield pending.popleft().result()
+                        yield due()
                     raise
                 for picture, own in zip(group, tiles, strict=True):
                     pending.append(pool.submit(self._write, picture, [quality], coding.TILE, own))
                 while len(pending) >= IN_FLIGHT:
-                    yield pending.popleft().result()
+                    yield due()
             while pending:
-                yield pending.popleft().result()
+                yield due()
 
     def _taken(self, picture: Any) -> Picture:
         """A picture of one's own: whoever gives arrays may use their memory for the next ones."""
@@ -293,7 +306,16 @@ class Codec:
         plane = F.pad(plane, (0, m.design.latents + m.design.fine - plane.shape[-1]))
         return (plane * 0.5**ACTIVATION_BITS).cpu().numpy()
 
+    @cached_property
+    def _exact(self) -> bool:
+        """Whether the device computes the prior's numbers as numpy does, tried on a few of them."""
+        prior = self.model.prior
+        tensors = {name: value.cpu().numpy() for name, value in prior.tensors.items()}
+        return prior.digest() == ExactPrior(tensors, np).digest()
+
     def _prepare(self, picture: Any, thumbnail: bool = False) -> Picture:
+        if self.device.type != "cpu" and not self._exact:
+            raise RuntimeError(f"device {self.device} is not exact: its files could be read nowhere else; take cpu")
         prepared = picture if isinstance(picture, Picture) else image.from_any(picture, self.max_pixels)
         container.check_metadata(prepared.metadata)
         if not thumbnail:
@@ -516,7 +538,22 @@ class Codec:
     def _model_of(self, header: Header) -> model.Model:
         if header.model == self.model.id:
             return self.model
-        return model.load_installed(registry.find(header.model), self.device)
+        return _installed(registry.find(header.model), self.device)
+
+
+def _device(name: str) -> torch.device:
+    if name.startswith("cpu"):  # without a look for GPUs, which some processes must not touch
+        return torch.device(name)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = torch.device(name if name != "auto" else "cuda" if gpus else "cpu")
+    if found.type == "cuda" and (found.index or 0) >= gpus:
+        raise ValueError(f"device {name!r}: torch finds {gpus or 'no'} GPU{'s' if gpus > 1 else ''}")
+    return found
+
+
+def _installed(path: Path, device: torch.device) -> model.Model:
+    with LOADING:  # threads that ask at the same time wait for one of them
+        return model.load_installed(path, device)
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], Any], size: Callable[[T], int]) -> Iterator[list[T]]:

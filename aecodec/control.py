@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .image import check_format
+from .image import check_format, without_pillows_limit
 from .tiles import Box, grid
 
 Offsets = npt.NDArray[np.integer[Any]]  # [H, W]: what is added to the quality at each pixel
@@ -118,6 +118,7 @@ def offsets(regions: Sequence[Region], height: int, width: int) -> Offsets:
     return plane
 
 
+@without_pillows_limit()
 def _read_mask(path: Path) -> Image.Image:
     """More than 0 where the mask is neither black nor transparent."""
     try:
@@ -128,7 +129,7 @@ def _read_mask(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise
     except Exception as error:  # Pillow's readers raise almost anything
-        raise OSError(f"mask {path}: {error}") from None
+        raise OSError(f"mask {path}: {error}") from error
     marked = pixels != 0
     if pixels.ndim == 3:
         marked = marked[..., :3].any(2) & (marked[..., 3] if pixels.shape[2] == 4 else True)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
-from . import registry
-from .codec import Codec, Device
+from . import __version__, registry
+from .codec import Codec
 from .image import Plane
 from .prior import ExactPrior
 
@@ -23,7 +23,7 @@ Line = tuple[str, str, bool]  # what, how it is, whether that is well
 
 
 def examine() -> Iterator[Line]:
-    yield "aecodec", version("aecodec"), True
+    yield "aecodec", __version__, True
     yield "python", f"{platform.python_version()}, {platform.platform()}", True
     for name in LIBRARIES:
         yield name, version(name), True
@@ -36,7 +36,7 @@ def examine() -> Iterator[Line]:
             yield "model", f"{identity.hex()} ({path.stem})", True
     except (OSError, ValueError) as error:
         yield "model", str(error), False
-    devices: list[Device] = ["cpu", "cuda"] if gpus else ["cpu"]
+    devices = ["cpu", "cuda"] if gpus else ["cpu"]
     for device in devices:
         try:
             codec = Codec(device)

@@ -14,6 +14,8 @@
 * TargetMissed (a ValueError): no quality that was tried has the size or the PSNR that was asked for
 """
 
+from dis import opmap
+
 
 class AecError(ValueError):
     """Base of every error about the content of an .aec file."""
@@ -68,3 +70,20 @@ class TargetMissed(ValueError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+def foreseen(error: Exception) -> bool:
+    """Whether an error tells of what was given or of what the machine lacks, not of a mistake in a program.
+
+    That is so of the system's and of what a `raise` of this package raises. Whatever else goes wrong in its lines or in
+    a library that they call is a mistake, though it may be of the same class.
+    """
+    if isinstance(error, AecError | TargetMissed | OSError | MemoryError):
+        return True
+    origin = error.__traceback__
+    while origin and origin.tb_next:
+        origin = origin.tb_next
+    if not origin or not isinstance(error, ValueError | ArithmeticError | RuntimeError):
+        return False
+    module, code = origin.tb_frame.f_globals.get("__name__", ""), origin.tb_frame.f_code.co_code
+    return module.startswith(f"{__package__}.") and code[origin.tb_lasti] == opmap["RAISE_VARARGS"]

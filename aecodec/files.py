@@ -17,7 +17,8 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from .image import Picture, check_format, exif_without_storage, from_any
+from .errors import foreseen
+from .image import Picture, check_format, exif_without_storage, from_any, without_pillows_limit
 
 STANDARD = Path("-")  # standard input or output
 BLOCK = 1 << 20  # bytes that are read at once
@@ -267,6 +268,7 @@ def delete_source(job: Job, read_digest: bytes, written: bytes, verify: Callable
     job.source.unlink()
 
 
+@without_pillows_limit()
 def open_picture(data: bytes, max_pixels: int) -> Picture:
     """Decode the bytes of any image file that Pillow reads.
 
@@ -275,7 +277,6 @@ def open_picture(data: bytes, max_pixels: int) -> Picture:
     """
     if not data:
         raise OSError("not an image: the file is empty")
-    Image.MAX_IMAGE_PIXELS = None  # ours is the limit that holds
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is lost is said in the picture's notes
@@ -284,10 +285,10 @@ def open_picture(data: bytes, max_pixels: int) -> Picture:
                 return from_any(opened, max_pixels)
     except UnidentifiedImageError:
         raise OSError("not an image that Pillow can read") from None
-    except (OSError, ValueError):
-        raise
     except Exception as error:  # broken files make Pillow's readers raise almost anything
-        raise OSError(f"broken image: {type(error).__name__}: {error}") from None
+        if foreseen(error):
+            raise
+        raise OSError(f"broken image: {type(error).__name__}: {error}") from error
 
 
 def image_format(path: Path) -> str:
@@ -327,4 +328,4 @@ def encode_picture(image: Image.Image, name: str) -> tuple[bytes, list[str]]:
             return buffer.getvalue(), notes + [f"{key} left out: {reason}" for key in missing]
         except Exception as error:  # broken or overlong metadata make Pillow raise almost anything
             reason = reason or error
-    raise OSError(f"{name} cannot be written: {reason}")
+    raise OSError(f"{name} cannot be written: {reason}") from reason

@@ -4,7 +4,7 @@ import contextlib
 import io
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Union, overload
 
@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 
 from .container import MAX_PIXELS, check_size
 from .errors import Corrupt
+from .loading import LOADING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -195,6 +196,22 @@ def _from_pil(image: Image.Image) -> Picture:
     alpha = planes[:, :, -1] if transparent else None
     colours = planes[:, :, :-1] if transparent else planes
     return Picture(_hide(colours, alpha), alpha, metadata, tuple(notes), frames)
+
+
+_limits: list[int | None] = []  # Pillow's when each of those began who are within the next function
+
+
+@contextlib.contextmanager
+def without_pillows_limit() -> Iterator[None]:
+    """For those who have a limit of pixels of their own. It is one for all threads, and comes back with the last."""
+    with LOADING:
+        _limits.append(Image.MAX_IMAGE_PIXELS)
+        Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        with LOADING:
+            Image.MAX_IMAGE_PIXELS = _limits.pop()
 
 
 def check_format(image: Image.Image) -> None:

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from PIL import ExifTags, Image, ImageFile
 
-from . import container
+from . import container, registry
 from .errors import AecError, Truncated
 from .image import Picture, exif_bytes, from_any, info_of
 
@@ -41,9 +41,7 @@ def register(device: "Device" = "cpu") -> None:
     ``device``: what computes, as for `Codec`. A GPU has to be asked for, since pictures are often opened in processes
     that must not touch one, such as the workers of a data loader.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device {device!r}: expected auto, cpu or cuda")
-    AecImageFile.device = device
+    AecImageFile.device = registry.device(device)
     Image.register_open(FORMAT, AecImageFile, lambda prefix: prefix.startswith(container.SIGNATURE))
     Image.register_save(FORMAT, _save)
     Image.register_extension(FORMAT, ".aec")
@@ -129,7 +127,7 @@ def _as_pillow(error: Exception) -> OSError:
 
 @cache
 def _codec(device: "Device") -> "Codec":
-    from .codec import Codec
+    from . import Codec
 
     return Codec(device, max_pixels=container.MAX_SIDE**2)  # Pillow's own limit, if any, has been kept
 

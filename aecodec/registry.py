@@ -1,6 +1,7 @@
-"""Which weights are installed. Standard library only, so that `aecodec info` starts fast."""
+"""What weights and devices are called. Standard library only, so that `aecodec info` starts fast."""
 
 import json
+import re
 import struct
 from functools import cache
 from pathlib import Path
@@ -16,9 +17,20 @@ def folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "weights"
 
 
-def named(name: str) -> Path:
-    """Where the weights of a name are, if there are any."""
-    return folder() / f"{name}.safetensors"
+def named(name: str) -> Path | None:
+    """The installed weights of a name, if there are any."""
+    path = folder() / f"{name}.safetensors"
+    return path if Path(name).name == name and path.is_file() else None
+
+
+def device(asked: object) -> str:
+    """The name of a device, which may be given as a `torch.device`. Raises ValueError for one that cannot decode."""
+    name = str(asked)
+    if name.startswith("mps"):
+        raise ValueError(f"device {name!r}: it has no float64, which decoding needs; take cpu")
+    if not re.fullmatch(r"auto|cpu(:0)?|cuda(:[0-9]+)?", name):
+        raise ValueError(f"device {name!r}: expected auto, cpu, cuda or, of several GPUs, cuda:1")
+    return name
 
 
 @cache

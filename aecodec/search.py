@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from . import coding, rate
 from .coding import Part
 from .image import Pixels
+from .loading import LOADING
 from .model import Model
 from .prior import ACTIVATION_BITS, SCALE_MIN_LOG2, TABLE_BITS
 from .tiles import LATENT, Box, grid
@@ -202,7 +203,8 @@ def direct(loss: Loss, y: Tensor, z: Tensor, steps: Steps) -> Iterator[None]:
 
 def annealed(loss: Loss, y: Tensor, z: Tensor, iterations: int, random: torch.Generator) -> Iterator[None]:
     """Iterations in place under random rounding that becomes more and more what real rounding is."""
-    adam = torch.optim.Adam((y, z), STEP, MOMENTA)
+    with LOADING:  # the first one imports hundreds of modules
+        adam = torch.optim.Adam((y, z), STEP, MOMENTA)
     for i in range(iterations):
         part = i / iterations
         adam.param_groups[0]["lr"] = STEP * (1 - part) ** 0.5

@@ -13,6 +13,7 @@ from PIL import Image
 from aecodec.batch import printable
 from aecodec.container import MAX_PIXELS
 from aecodec.files import IMAGE_SUFFIXES, open_picture
+from aecodec.image import without_pillows_limit
 from aecodec.metrics.ssimulacra2 import SMALLEST as SSIMULACRA2_SMALLEST
 
 from .metrics import MS_SSIM_SMALLEST
@@ -78,6 +79,7 @@ def digest(image: Image.Image) -> str:
     return hashlib.sha256(f"{image.width}x{image.height}".encode() + image.tobytes()).hexdigest()
 
 
+@without_pillows_limit()
 def read(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
     """The image as 8-bit RGB, and what was changed for that. Raises OSError or ValueError."""
     if path.exists() and not path.is_file():

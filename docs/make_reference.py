@@ -22,7 +22,8 @@ WIDTH = 120
 NOTE = "*Written by `python docs/make_reference.py`; what it says is in the code.*"
 OTHERS = (
     "`doctor` exits with 1 if something is not well; `train`, `curve` and `export` with 1 for what goes wrong and 2 "
-    "for wrong usage. SIGINT ends a batch with 130, SIGTERM with 143, SIGHUP with 129."
+    "for wrong usage. What nobody foresaw, a mistake in the program, shows its traceback, and is an error as any in a "
+    "batch, which goes on; elsewhere it ends with 1. SIGINT ends a batch with 130, SIGTERM with 143, SIGHUP with 129."
 )
 VALUES = {int: "integer", float: "number", str: "text", Path: "path"}
 

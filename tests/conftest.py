@@ -1,3 +1,6 @@
+import os
+import signal
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +18,10 @@ from aecodec.training.network import Network
 from aecodec.transforms import Design
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+PERMISSIONS = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is closed to root, nor by such means on Windows"
+)
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.aec"))
 SMALL = Design(48, 64, 32, 32, 16, 8, 16, 16, 1, 1, 1, 1)  # as the design that is trained, but quick
 
@@ -68,6 +75,17 @@ def threads(request: pytest.FixtureRequest) -> int:
     torch.set_num_threads(request.param)
     request.addfinalizer(lambda: torch.set_num_threads(before))
     return int(request.param)
+
+
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Signals that are ignored here, as under nohup, are not in what a test starts."""
+    ignored = [number for number in SIGNALS if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def psnr(a: Plane, b: Plane) -> float:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import typer
 from PIL import Image
@@ -20,8 +21,10 @@ from aecodec.cli import app
 
 IMAGES, SIDE = 6, 96
 # processes that are forked once the libraries are loaded, so that kills hit the work and not the start
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__])
+FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+CONTEXT: Any = multiprocessing.get_context("forkserver" if FORKS else "spawn")
+if FORKS:
+    CONTEXT.set_forkserver_preload([__name__])
 
 
 def work(folder: Path) -> None:

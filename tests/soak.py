@@ -5,8 +5,8 @@ number of threads.
 """
 
 import hashlib
+import mmap
 import random
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -62,7 +62,7 @@ def check(codec: Codec, seed: int, photo: Plane) -> bytes:
 def megabytes() -> float:
     """Memory that is in use now, in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+    return pages * mmap.PAGESIZE / 2**20
 
 
 def main(count: int = 10_000, seed: int = 0, threads: int = 1) -> None:

@@ -25,6 +25,8 @@ from aecodec.cli import app
 from aecodec.files import Job
 from aecodec.image import Plane
 
+from .conftest import PERMISSIONS, SIGNALS
+
 
 @pytest.fixture(autouse=True)
 def threads_as_before() -> Iterator[None]:
@@ -162,6 +164,27 @@ def test_no_error_ends_the_batch(at_once: int) -> None:
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_mistake_in_the_program_keeps_its_traceback(
+    tree: Path, jobs: int, monkeypatch: pytest.MonkeyPatch, codec: Codec
+) -> None:
+    """It may be of a class that is raised on purpose elsewhere; the batch goes on."""
+    compress = Codec.compress
+
+    def mistaken(self: Codec, picture: Any, *arguments: Any) -> bytes:
+        if picture.pixels.shape[1] == 43:
+            np.zeros(2) + np.zeros(3)
+        return compress(self, picture, *arguments)
+
+    monkeypatch.setattr(Codec, "compress", mistaken)
+    result = run("compress", "-r", tree / "in", "-o", tree / "out", "--jobs", jobs)
+    assert result.exit_code == 1
+    assert "8 done, 3 failed" in result.output
+    assert result.output.count("Traceback") == 1
+    assert "    np.zeros(2) + np.zeros(3)" in result.output
+    assert f"{tree / 'in/a/3.png'}: ValueError: operands could not be broadcast" in result.output
+
+
 def test_a_result_keeps_no_picture() -> None:
     """Of those whose target was missed, as of others: a folder has many."""
     held = []
@@ -259,7 +282,7 @@ def test_what_was_private_stays_private(tmp_path: Path, small_image: Image.Image
     assert (tmp_path / "x.aec").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anywhere")
+@PERMISSIONS
 def test_a_closed_folder_stops_no_other(tree: Path) -> None:
     (tree / "in" / "a").chmod(0)
     result = run("compress", "-r", tree / "in", "-o", tree / "out")
@@ -275,10 +298,9 @@ def test_a_report_that_cannot_go_on_ends_no_job(tree: Path) -> None:
     assert (tree / "x.aec").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.usefixtures("heeded")
 def test_a_signal_ends_several_jobs(tmp_path: Path, photo: Plane, number: signal.Signals) -> None:
-    if signal.getsignal(number) == signal.SIG_IGN:
-        pytest.skip("ignored here, and so in what is started from here, as by nohup")
     for i in range(40):
         Image.fromarray(np.tile(photo, (2, 2, 1))).save(tmp_path / f"{i}.png", compress_level=1)
     command = [sys.executable, "-m", "aecodec", "compress", "-r", tmp_path, "-o", tmp_path / "out", "--jobs", "2"]

@@ -1,25 +1,33 @@
 """The command line as a user meets it: in processes of its own where that matters, else in this one."""
 
+import contextlib
 import io
 import json
 import os
+import re
+import signal
 import struct
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageCms
 from typer.testing import CliRunner, Result
 
+import aecodec
 from aecodec import Codec, SymbolMismatch, cli, container, registry
 from aecodec.cli import app
 from aecodec.container import Container, Tile
-from aecodec.image import Plane
+from aecodec.image import Plane, without_pillows_limit
+from aecodec.training import loop
 
+from .conftest import PERMISSIONS, SIGNALS
 from .make_golden import FOLDER
 
 
@@ -118,6 +126,8 @@ def test_own_weights(png: Path, codec: Codec) -> None:
     assert run("compress", png, "--weights", own).exit_code == 0
     assert run("verify", png.with_suffix(".aec"), "--weights", own).exit_code == 0
     assert run("compress", png, "--overwrite", "--weights", png).exit_code == 2
+    assert run("compress", png, "--overwrite", "--weights", "base").exit_code == 0
+    assert run("compress", png, "--overwrite", "--weights", "none").exit_code == 2
 
 
 def test_links_stay_links(png: Path) -> None:
@@ -283,6 +293,40 @@ def test_bad_files(tmp_path: Path, content: bytes, code: int) -> None:
     assert left(tmp_path) == {"bad.aec"}
 
 
+@pytest.mark.parametrize("place", [0, 2])
+def test_tracebacks_where_they_are_asked_for(tmp_path: Path, place: int) -> None:
+    path = tmp_path / "bad.aec"
+    path.write_bytes(b"text")
+    for arguments in (["verify", path], ["info", path], ["verify", path, "--weights", "none"]):
+        plain, shown = run(*arguments), run(*arguments[:place], "--debug", *arguments[place:])
+        assert "Traceback" not in plain.output
+        assert shown.output.startswith("Traceback (most recent call last):")
+        assert shown.output.endswith(plain.output)
+        assert shown.exit_code == plain.exit_code
+
+
+def test_a_mistake_in_the_program_is_no_wrong_usage(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deep in training, in what opens weights, in what reads a header."""
+    monkeypatch.setattr(Codec, "__init__", lambda *_: np.zeros(2) + np.zeros(3))
+    monkeypatch.setattr(loop, "find_images", lambda *_: int("one"))
+    monkeypatch.setattr(container, "read", lambda *_, **__: torch.zeros(2) + torch.zeros(3))
+    train = ("train", "--data", png.parent, "--out", png.parent / "run")
+    for arguments, kind in ((["compress", png], ValueError), (train, ValueError), (["info", png], RuntimeError)):
+        result = run(*arguments)
+        assert (result.exit_code, type(result.exception)) == (1, kind)
+        assert not result.output
+
+
+def test_broken_images_are_no_mistakes_of_the_program(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Pillow says of them."""
+    monkeypatch.setattr(Image.Image, "load", lambda self: int("one"))
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda self: int("one"))
+    result = run("compress", png)
+    assert result.exit_code == 1
+    assert result.output == f"{png}: broken image: ValueError: invalid literal for int() with base 10: 'one'\n"
+    assert "invalid literal" in run("compress", png, "--debug").output.partition("direct cause")[0]
+
+
 def test_a_foreign_model(tmp_path: Path) -> None:
     path = tmp_path / "foreign.aec"
     header = container.Header(b"unknown!", 16, 16, "RGB", 50, 512)
@@ -338,7 +382,7 @@ def test_a_target_that_cannot_be_written(png: Path) -> None:
     assert left(png.parent) == {"photo.png", "wall"}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@PERMISSIONS
 def test_a_folder_that_cannot_be_written(png: Path) -> None:
     png.parent.chmod(0o500)
     try:
@@ -414,8 +458,46 @@ def test_more_bytes_than_there_are(png: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
+def test_a_command_leaves_the_process_as_it_was(png: Path) -> None:
+    def state() -> list[object]:
+        streams = [sys.stdin, sys.stdout, sys.stderr]
+        return [Image.MAX_IMAGE_PIXELS, *map(signal.getsignal, SIGNALS), *streams, *(s and s.errors for s in streams)]
+
+    for stdout in (io.TextIOWrapper(io.BytesIO(), "ascii", "strict"), None):
+        with contextlib.redirect_stdout(stdout):
+            before = state()
+            for jobs, code in (("1", 0), ("2", 1)):  # the second time, its target exists
+                with pytest.raises(SystemExit) as ended:
+                    app(["compress", str(png), "--roi", f"{png}:+20", "--jobs", jobs])
+                assert ended.value.code == code
+                assert state() == before
+        png.with_suffix(".aec").unlink()
+
+
+def test_a_command_in_a_thread(png: Path) -> None:
+    """Where no signal can be asked for."""
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run, "compress", png).result().exit_code == 0
+
+
+def test_pillows_limit_comes_back_with_the_last_thread() -> None:
+    before = Image.MAX_IMAGE_PIXELS
+    first, second = without_pillows_limit(), without_pillows_limit()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert Image.MAX_IMAGE_PIXELS is None
+    second.__exit__(None, None, None)
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
 def test_version() -> None:
-    assert run("--version").stdout.strip() == __import__("aecodec").__version__
+    """In a tree that nobody has installed, too."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import aecodec; print(aecodec.__version__)"
+    command = [sys.executable, "-S", "-c", code, str(Path(aecodec.__file__).parent.parent)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert run("--version").stdout == printed
+    assert re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+\n", printed)
 
 
 def test_messages_name_what_was_converted(tmp_path: Path) -> None:

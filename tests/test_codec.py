@@ -1,20 +1,24 @@
 """The codec end to end: sizes, kinds of pictures, windows, threads, devices."""
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 import aecodec
-from aecodec import Codec, DamageWarning, Truncated, coding, container, errors
+from aecodec import Codec, DamageWarning, Truncated, coding, container, errors, model, registry
+from aecodec.cli import app
 from aecodec.container import Container, Tile
 from aecodec.image import Plane
+from aecodec.prior import ExactPrior
 from aecodec.tiles import WINDOW, Box
 
 from .conftest import psnr
@@ -145,6 +149,91 @@ def test_pickles(codec: Codec, small: Plane) -> None:
     assert again.compress(small, 20) == codec.compress(small, 20)
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_own_weights(
+    codec: Codec, small: Plane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[str] | type[Path]
+) -> None:
+    """By a name that is relative, which another process with another folder has to find, too."""
+    (tmp_path / "mine.safetensors").write_bytes(registry.find(codec.model.id).read_bytes())
+    with monkeypatch.context() as there:
+        there.chdir(tmp_path)
+        own = Codec("cpu", kind("mine.safetensors"))
+    assert pickle.loads(pickle.dumps(own)).compress(small, 20) == codec.compress(small, 20)
+
+
+def test_a_name_is_that_of_installed_weights_before_it_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("base").write_bytes(b"none")
+    Codec("cpu", "base")
+    with pytest.raises(ValueError, match="base: not a weights file"):
+        Codec("cpu", Path("base"))
+    with pytest.raises(ValueError, match="no weights"):
+        Codec("cpu", str(registry.folder() / "base"))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0", torch.device("cpu"), torch.device("cpu", 0)])
+def test_names_of_the_cpu(codec: Codec, small: Plane, device: str | torch.device) -> None:
+    own = pickle.loads(pickle.dumps(Codec(device)))
+    assert own.device.type == "cpu"
+    assert own.compress(small, 20) == codec.compress(small, 20)
+    assert aecodec.decompress(own.compress(small, 20), device=device).size == (90, 70)
+
+
+def test_names_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which there may be none here: nothing is loaded."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(model, "load_installed", lambda path, device: device)
+    for name, expected in (
+        ("auto", "cuda"),
+        ("cuda", "cuda"),
+        ("cuda:1", "cuda:1"),
+        (torch.device("cuda", 1), "cuda:1"),
+    ):
+        codec = Codec(name)
+        assert [codec.device, codec.model] == [torch.device(expected)] * 2
+    with pytest.raises(ValueError, match="'cuda:2': torch finds 2 GPUs"):
+        Codec("cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Codec("auto").device == torch.device("cpu")
+    with pytest.raises(ValueError, match="'cuda:0': torch finds no GPU"):
+        Codec(torch.device("cuda", 0))
+
+
+def test_a_device_that_cannot_be_exact() -> None:
+    for kind in (Codec, aecodec.register_pillow):
+        with pytest.raises(ValueError, match="'mps': it has no float64"):
+            kind("mps")
+        with pytest.raises(ValueError, match="'tpu': expected auto, cpu, cuda"):
+            kind("tpu")
+
+
+def test_a_device_that_is_not_exact_writes_nothing(
+    codec: Codec, small_image: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here one that is called a GPU and is none."""
+    monkeypatch.setattr(aecodec.codec, "_device", torch.device)
+    monkeypatch.setattr(model, "load_installed", lambda *_: codec.model)
+    data = Codec("cuda").compress(small_image)
+    monkeypatch.setattr(ExactPrior, "digest", lambda self: self.xp.__name__)
+    other = Codec("cuda")
+    calls: list[Callable[[], object]] = [
+        lambda: other.compress(small_image),
+        lambda: other.compress_to(small_image, size=999),
+        lambda: list(other.compress_many([small_image])),
+    ]
+    for call in calls:
+        with pytest.raises(RuntimeError, match="cuda is not exact"):
+            call()
+    other.verify(data)
+    small_image.save(tmp_path / "x.png")
+    result = CliRunner().invoke(app, ["compress", str(tmp_path / "x.png"), "--device", "cuda", "--thumbnail"])
+    assert (result.exit_code, result.output.count("is not exact"), len(list(tmp_path.iterdir()))) == (1, 1, 1)
+    assert Codec("cpu").compress(small_image) == data
+
+
 def test_module_level_functions(small: Plane) -> None:
     data = aecodec.compress(small, 30, device="cpu")
     assert aecodec.decompress(data, "numpy", device="cpu").shape == small.shape
@@ -217,7 +306,7 @@ def test_other_kinds_of_bytes(codec: Codec, small: Plane) -> None:
 
 def test_wrong_arguments(codec: Codec) -> None:
     with pytest.raises(ValueError, match="device"):
-        Codec(device="tpu")  # type: ignore[arg-type]
+        Codec(device="tpu")
     with pytest.raises(ValueError, match="weights"):
         Codec(weights="nothing")
     with pytest.raises(ValueError, match="output"):

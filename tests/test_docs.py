@@ -46,12 +46,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             photo.crop((i * 150, i * 120, i * 150 + 128, i * 120 + 96)).save(tmp_path / f"photos/{i}.{suffix}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    modules, threads, limit = set(sys.modules), torch.get_num_threads(), Image.MAX_IMAGE_PIXELS
+    modules, threads = set(sys.modules), torch.get_num_threads()
     yield tmp_path
     for name in {path.stem for path in tmp_path.glob("*.py")} - modules:
         sys.modules.pop(name, None)
     torch.set_num_threads(threads)  # which several jobs at once change
-    Image.MAX_IMAGE_PIXELS = limit  # which the command line lifts
 
 
 def run_shell(text: str) -> None:
@@ -73,6 +72,7 @@ def run_python(text: str, namespace: dict[str, Any]) -> None:
 
 
 @pytest.mark.filterwarnings("default:.*multi-threaded:DeprecationWarning")  # from Python 3.12, for forks
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # of two processes for one core
 @pytest.mark.parametrize("blocks", [*README, *sections("QUICKSTART.md"), *sections("COOKBOOK.md")])
 @pytest.mark.usefixtures("place")
 def test_examples_run(blocks: list[tuple[str, str]]) -> None:

@@ -1,6 +1,5 @@
 """What goes wrong around the codec: kills, signals, full disks, other writers. No half file, no lost input."""
 
-import resource
 import signal
 import subprocess
 import sys
@@ -38,6 +37,7 @@ def batch(tmp_path: Path, photo: Plane) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_a_batch(codec: Codec, batch: Path, number: signal.Signals, code: int) -> None:
     """After the first file: those that are there are whole, and nothing else is."""
@@ -115,6 +115,7 @@ def test_a_full_disk(codec: Codec, photo: Plane, tmp_path: Path, small_disk: Pat
 
 def test_a_limit_of_file_size(tmp_path: Path) -> None:
     """As a full disk, where none can be mounted."""
+    resource = pytest.importorskip("resource")
     target = tmp_path / "a.aec"
     target.write_bytes(b"old")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

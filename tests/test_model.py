@@ -33,7 +33,7 @@ def test_a_written_file_is_the_same_model(whole: tuple[dict[str, Any], Any], cod
 def test_another_default_device_changes_nothing(codec: Codec, small: Plane) -> None:
     expected = codec.compress(small, 40, effort=1)
     with torch.device("meta"):
-        other = Codec(device="cpu", weights=registry.named("base"))
+        other = Codec(device="cpu", weights=registry.find(codec.model.id))
         assert other.compress(small, 40, effort=1) == expected
         np.testing.assert_array_equal(other.decompress(expected, "numpy"), codec.decompress(expected, "numpy"))
         other.decompress(expected, scale=1 / 8)

@@ -68,6 +68,7 @@ def test_targets_with_effort(codec: Codec, small: Plane) -> None:
     assert container.read(missed.value.nearest).header.quality == 100
 
 
+@pytest.mark.usefixtures("heeded")
 def test_an_interruption_leaves_no_file(small_image: Image.Image, tmp_path: Path) -> None:
     """A signal in the midst of a search that would take minutes."""
     small_image.save(tmp_path / "photo.png")

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..container import MAX_PIXELS
 from ..files import IMAGE_SUFFIXES, open_picture
-from ..image import Plane
+from ..image import Plane, without_pillows_limit
 
 GRAY_SHARE = 0.05
 DRAWN_SHARE = 0.06  # of patches that are drawn, as photographs lack text, flat areas and hard edges
@@ -25,10 +25,10 @@ CACHE_BYTES = 4 << 30
 LETTERS = list(string.ascii_letters + string.digits + string.punctuation + 12 * " ")
 
 
+@without_pillows_limit()  # the photographs are one's own
 def find_images(folders: Sequence[Path], smallest_side: int) -> tuple[list[Path], int]:
     """All images below the folders with sides of at least ``smallest_side``, and how many files were skipped."""
     files, skipped = [], 0
-    Image.MAX_IMAGE_PIXELS = None  # the photographs are one's own
     for path in sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
         large_enough = False
         with contextlib.suppress(Exception):  # broken files make Pillow's readers raise almost anything

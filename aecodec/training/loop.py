@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +20,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import registry
+from ..errors import foreseen
 from ..files import write
 from ..rate import LAMBDA_MAX, LAMBDA_MIN
 from ..transforms import Design, initialise_with_klt
@@ -97,7 +99,7 @@ def train(
     valid_files = _validation_images(valid, files) if valid else []
     if patience and not valid_files:
         raise ValueError("patience needs images to validate on")
-    start = _weights(init) if init else None
+    start = (registry.named(init) or Path(init)) if init else None
     out.mkdir(parents=True, exist_ok=True)
 
     with _processes():
@@ -142,11 +144,6 @@ def _validation_images(valid: Path, training: list[Path]) -> list[Path]:
     files = files[:VALIDATION_IMAGES]
     check_readable(files)
     return files
-
-
-def _weights(init: str) -> Path:
-    installed = registry.named(init)
-    return installed if installed.is_file() else Path(init)
 
 
 @contextmanager
@@ -252,6 +249,8 @@ def _tolerant(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
+        if not foreseen(error):
+            traceback.print_exception(error)
         reason = error.strerror if isinstance(error, OSError) else None
         print(f"\n{path}: {reason or error}; training goes on", file=sys.stderr)
 
