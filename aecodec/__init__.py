@@ -18,6 +18,7 @@ from .container import Header, read_header
 from .errors import (
     AecError,
     BadChecksum,
+    ConversionWarning,
     Corrupt,
     DamageWarning,
     LimitExceeded,
@@ -38,6 +39,7 @@ __all__ = [
     "AecError",
     "BadChecksum",
     "Codec",
+    "ConversionWarning",
     "Corrupt",
     "DamageWarning",
     "Header",
