@@ -318,7 +318,7 @@ def _resolution(info: dict[Any, Any]) -> tuple[float, float] | None:
     """Dots per inch, unless they are what Pillow makes up for a TIFF or JPEG that does not tell."""
     dpi = info.get("dpi")
     made_up = dpi == (1, 1) or (dpi == (72, 72) and info.get("jfif_unit", 0) == 0)
-    return dpi if isinstance(dpi, tuple) and not made_up else None
+    return dpi if isinstance(dpi, tuple) and any(dpi) and not made_up else None
 
 
 def _describe_colours(

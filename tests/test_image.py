@@ -395,7 +395,7 @@ def photograph(small_image: Image.Image) -> Image.Image:
     """A JPEG whose EXIF names a camera and a place, with a block that Pillow does not write by itself."""
     exif = Image.Exif()
     exif[0x010F], exif[0x0112] = "camera", 6
-    exif.get_ifd(0x8825)[1] = "N"
+    exif[0x8825] = {1: "N"}
     return reopened(small_image, "JPEG", exif=exif.tobytes() + b"thumbnail")
 
 
@@ -543,7 +543,7 @@ def test_resolution_is_added_to_exif_without_moving_it(order: str) -> None:
     exif = Image.Exif()
     exif.endian = order
     exif[0x010F] = "camera of a long name"
-    exif.get_ifd(0x8825)[1] = "N"
+    exif[0x8825] = {1: "N"}
     block = bare(exif)
     more = with_resolution(block, (300, 72.5))
     assert more[8 : len(block)] == block[8:]
