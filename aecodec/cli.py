@@ -234,9 +234,10 @@ def decompress(
             image = codec.preview(data, region=box, scale=shrunk)
         else:
             image = codec.decompress(data, region=box, scale=shrunk)
-        encoded, notes = files.encode_picture(image, formats[job])
+        image, changed = files.fit(image, formats[job])
+        encoded, left_out = files.encode_picture(image, formats[job])
         files.write(job.target, encoded, job.source)
-        notes = [damage, *notes] if damage else notes
+        notes = [*([damage] if damage else []), *changed, *left_out]
         text = f"{size(len(data))}  {image.width}x{image.height} {image.mode}{_in_brackets(notes)}"
         return Done(len(data), len(encoded), image.width, image.height, text, notes)
 

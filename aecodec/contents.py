@@ -42,7 +42,7 @@ def look(data: bytes, kind: str | None) -> Contents:
         try:
             end = _WALKERS[kind or ""](memoryview(data), found)
         except KeyError:
-            found.name(f"anything else in a {kind} file")
+            found.name(f"anything else of the {kind} file")
         except (IndexError, ValueError, struct.error):
             found.name("parts that are not understood")
         else:
@@ -80,7 +80,7 @@ def _jpeg(data: Data, found: Contents) -> int:
 
 def _png(data: Data, found: Contents) -> int:
     found.bits, found.gray = data[24], data[25] in (0, 4)
-    position, packets = 8, 0
+    position, packets, profile = 8, 0, False
     while position < len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         body = data[position + 8 : position + 8 + length]
@@ -96,8 +96,11 @@ def _png(data: Data, found: Contents) -> int:
             found.colours = body[0], body[1]
         elif kind not in _PNG_STORAGE | _PNG_KEPT:
             found.name(f"chunk {kind.decode('latin-1')}")
+        profile |= kind == b"iCCP"
         if kind == b"IEND":
             break
+    if profile and found.colours:  # of two descriptions, the profile is kept
+        found.name("chunk cICP")
     return position
 
 
@@ -249,7 +252,7 @@ def _codestream(data: Data, found: Contents) -> None:
 
 def _sgi(data: Data, found: Contents) -> int:
     found.bits = 8 * data[3]
-    found.name("anything else in a SGI file")
+    found.name("anything else of the SGI file")
     return len(data)
 
 

@@ -309,15 +309,13 @@ def image_format(path: Path) -> str:
         raise UsageError(f"{path}: expected a suffix of {', '.join(FORMATS)}") from None
 
 
-def encode_picture(image: Image.Image, name: str) -> tuple[bytes, list[str]]:
-    """The bytes of an image file, and what it could not hold. Raises ValueError for transparency that it cannot hold.
+def fit(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
+    """The image as a format holds it, and what was changed for that.
 
-    Formats that can be lossless are; JPEG and AVIF are written at high quality. What cannot hold a profile or an
-    orientation gets the pixels in sRGB and turned.
+    What cannot hold a profile or an orientation gets the pixels in sRGB and turned. A profile for other pixels than
+    these goes.
     """
-    if "A" in image.mode and name in ("JPEG", "PPM", "BMP"):
-        raise ValueError(f"{name} cannot hold transparency: choose PNG, WebP or TIFF")
-    options, carried, notes = dict(OPTIONS.get(name, {})), CARRIED.get(name, ()), []
+    notes, carried = [], CARRIED.get(name, ())
     icc = image.info.get("icc_profile")
     if icc and not profiles.fits(icc, image.mode in ("L", "LA")):
         notes.append(f"profile left out: it is for {profiles.space(icc) or 'nothing'}, not for {image.mode}")
@@ -328,24 +326,7 @@ def encode_picture(image: Image.Image, name: str) -> tuple[bytes, list[str]]:
         image.info["exif"] = exif.PREFIX + exif.of_orientation(number)  # whatever is broken in the other tags
         image = ImageOps.exif_transpose(image)
         notes.append("turned as its orientation says")
-    metadata = {key: image.info[key] for key in carried if key in image.info}
-    notes += [f"{name} holds no {key}" for key in image.info if key not in metadata]
-    if name == "PNG" and "xmp" in metadata:
-        options["pnginfo"] = info = PngInfo()
-        info.add_itxt("XML:com.adobe.xmp", metadata.pop("xmp").decode("utf-8", "replace"))
-    image.info = {}  # Pillow would take metadata from there too
-    reason: Exception | None = None
-    for missing in dict.fromkeys([(), *((key,) for key in metadata), tuple(metadata)]):
-        kept = {key: value for key, value in metadata.items() if key not in missing}
-        buffer = io.BytesIO()
-        try:
-            if name == "TIFF" and "exif" in kept:
-                kept["exif"] = exif.without_storage(kept["exif"])
-            image.save(buffer, name, **options, **kept)
-            return buffer.getvalue(), notes + [f"{key} left out: {reason}" for key in missing]
-        except Exception as error:  # broken or overlong metadata make Pillow raise almost anything
-            reason = reason or error
-    raise OSError(f"{name} cannot be written: {reason}")
+    return image, notes
 
 
 def _in_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -362,3 +343,31 @@ def _in_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
             image.putalpha(alpha)
     image.info = info
     return image
+
+
+def encode_picture(image: Image.Image, name: str) -> tuple[bytes, list[str]]:
+    """The bytes of an image file, and what it could not hold. Raises ValueError for transparency that it cannot hold.
+
+    Formats that can be lossless are; JPEG and AVIF are written at high quality.
+    """
+    if "A" in image.mode and name in ("JPEG", "PPM", "BMP"):
+        raise ValueError(f"{name} cannot hold transparency: choose PNG, WebP or TIFF")
+    options = dict(OPTIONS.get(name, {}))
+    metadata = {key: image.info[key] for key in CARRIED.get(name, ()) if key in image.info}
+    notes = [f"{name} holds no {key}" for key in image.info if key not in metadata]
+    if name == "PNG" and "xmp" in metadata:
+        options["pnginfo"] = info = PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", metadata.pop("xmp").decode("utf-8", "replace"))
+    image.info = {}  # Pillow would take metadata from there too
+    reason: Exception | None = None
+    for missing in dict.fromkeys([(), *((key,) for key in metadata), tuple(metadata)]):
+        kept = {key: value for key, value in metadata.items() if key not in missing}
+        buffer = io.BytesIO()
+        try:
+            if name == "TIFF" and "exif" in kept:
+                kept["exif"] = exif.without_storage(kept["exif"])
+            image.save(buffer, name, **options, **kept)
+            return buffer.getvalue(), notes + [f"{key} left out: {reason}" for key in missing]
+        except Exception as error:  # broken or overlong metadata make Pillow raise almost anything
+            reason = reason or error
+    raise OSError(f"{name} cannot be written: {reason}")

@@ -31,9 +31,9 @@ def register(device: "Device" = "cpu") -> None:
     """Make .aec a format of Pillow's: `Image.open`, `Image.save`, its suffix and its MIME type, image/x-aec.
 
     ``save`` takes ``quality``, ``effort`` and ``thumbnail`` as `Codec.compress` does, and as Pillow's other formats
-    ``icc_profile`` (the image's own unless told), ``exif``, ``xmp`` and ``dpi``. `Image.draft` and `Image.thumbnail`
-    decode at 1/2, 1/4 or 1/8. `OSError` is raised for damaged files, of which ``ImageFile.LOAD_TRUNCATED_IMAGES`` loads
-    what there is.
+    ``icc_profile`` (the image's own unless told), ``exif``, ``xmp`` and ``dpi``; a `ConversionWarning` says what else
+    of an image or its file is lost. `Image.draft` and `Image.thumbnail` decode at 1/2, 1/4 or 1/8. `OSError` is raised
+    for damaged files, of which ``ImageFile.LOAD_TRUNCATED_IMAGES`` loads what there is.
 
     ``device``: what computes, as for `Codec`. A GPU has to be asked for, since pictures are often opened in processes
     that must not touch one, such as the workers of a data loader.

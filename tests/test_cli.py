@@ -532,8 +532,7 @@ def test_formats_without_profile_and_orientation(
     source, target, plain = tmp_path / "a.aec", tmp_path / f"b{suffix}", tmp_path / "c.png"
     assert run("compress", tmp_path / "a.png").exit_code == 0
     result = run("decompress", source, "-o", target)
-    assert "(converted to sRGB by its profile)" in result.stderr
-    assert "(turned as its orientation says)" in result.stderr
+    assert f"70x90 {mode}  (converted to sRGB by its profile)  (turned as its orientation says)" in result.stderr
     run("decompress", source, "-o", plain)
     with Image.open(target) as image, Image.open(plain) as as_stored:
         assert (image.size, image.mode) == ((70, 90), mode)

@@ -96,6 +96,9 @@ def test_texts_and_chunks_of_a_png(small_image: Image.Image) -> None:
     info.add_itxt("XML:com.adobe.xmp", XMP.decode())
     data = saved(small_image, "PNG", pnginfo=info)
     assert notes(data) == ("text Title left out",)
+    profiled = saved(small_image, "PNG", icc_profile=SRGB)
+    hdr = profiled[:33] + png_chunk(b"cICP", bytes((9, 16, 0, 1))) + profiled[33:]
+    assert notes(hdr) == ("chunk cICP left out",)
     assert notes(data[:33] + png_chunk(b"tIME", bytes(7)) + data[33:]) == ("chunk tIME left out", "text Title left out")
 
 
@@ -112,7 +115,7 @@ def test_other_formats(small_image: Image.Image) -> None:
         (avif.replace(b"infe\x02\0\0\0\0\x01\0\0av01Color\0", b"infe\x02\0\0\0\0\x01\0\0tmapColor\0"), "gain map"),
         (jp2 + box(b"uuid", bytes(16)), "box uuid"),
         (saved(small_image, "JPEG2000", comment=b"by hand"), "comment"),
-        (saved(small_image, "TGA"), "anything else in a TGA file"),
+        (saved(small_image, "TGA"), "anything else of the TGA file"),
     ):
         if note == "gain map":  # which no decoder takes for the picture
             assert list(look(data, "AVIF").others) == [note]
