@@ -161,11 +161,11 @@ def _bmp(data: Data, found: Contents) -> int:
 def _ppm(data: Data, found: Contents) -> int:
     tokens: list[bytes] = []
     position, wanted = 0, 3 if data[1] in b"14" else 4
-    pattern = re.compile(rb"\s*(?:#([^\r\n]*)[\r\n]|(\S+))")
+    pattern = re.compile(rb"\s*(?:#[^\r\n]*[\r\n]|(\S+))")
     while len(tokens) < wanted and (match := pattern.match(data, position)):
         position = match.end()
-        if match[2]:
-            tokens.append(match[2])
+        if match[1]:
+            tokens.append(match[1])
         else:
             found.name("comment")
     width, height = int(tokens[1]), int(tokens[2])

@@ -187,13 +187,14 @@ def test_webp_and_tiff_are_lossless(codec: Codec, png: Path) -> None:
             np.testing.assert_array_equal(np.asarray(image), expected)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tif", ".bmp", ".jp2"])
+@pytest.mark.parametrize("icc", [b"no profile", bytes(16) + b"RGB " + bytes(200)])
 @pytest.mark.parametrize("exif", [b"junkjunkjunk", b"II*\0", b"", b"MM\0*\0\0\0\x08" + bytes(70000)])
 def test_broken_metadata_costs_itself_alone(
-    codec: Codec, tmp_path: Path, small_image: Image.Image, suffix: str, exif: bytes
+    codec: Codec, tmp_path: Path, small_image: Image.Image, suffix: str, icc: bytes, exif: bytes
 ) -> None:
     plain = container.read(codec.compress(small_image, 10))
-    metadata = {"exif": exif, "icc": b"no profile", "xmp": b"\xff<x>"}
+    metadata = {"exif": exif, "icc": icc, "xmp": b"\xff<x>"}
     (tmp_path / "a.aec").write_bytes(container.write(replace(plain, metadata=metadata)))
     result = run("decompress", tmp_path / "a.aec", "-o", tmp_path / f"a{suffix}")
     assert result.exit_code == 0, result.stderr
