@@ -318,7 +318,7 @@ def fit(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
     notes, carried = [], CARRIED.get(name, ())
     icc = image.info.get("icc_profile")
     if icc and not profiles.fits(icc, image.mode in ("L", "LA")):
-        notes.append(f"profile left out: it is for {profiles.space(icc) or 'nothing'}, not for {image.mode}")
+        notes.append(f"profile left out: it is for {profiles.space(icc)}, not for {image.mode}")
         del image.info["icc_profile"]
     elif icc and "icc_profile" not in carried:
         image = _in_srgb(image, notes)

@@ -330,7 +330,7 @@ def _describe_colours(
         if profiles.fits(icc, gray):
             return
         del metadata["icc"]
-        notes.append(f"profile left out: it is for {profiles.space(icc) or 'nothing'}, not {'gray' if gray else 'RGB'}")
+        notes.append(f"profile left out: it is for {profiles.space(icc)}, not {'gray' if gray else 'RGB'}")
     gamma, chroma = info.get("gamma"), info.get("chromaticity")  # a PNG's comments may have these names
     made = b""
     if colours:

@@ -48,8 +48,8 @@ def space(profile: bytes) -> str:
 
 
 def fits(profile: bytes, gray: bool) -> bool:
-    """Whether it is for such pixels."""
-    return space(profile) == ("GRAY" if gray else "RGB")
+    """Whether it is for such pixels. What is no profile at all does not say, and is kept as it is."""
+    return profile[36:40] != b"acsp" or space(profile) == ("GRAY" if gray else "RGB")
 
 
 def of_h273(primaries: int, transfer: int, gray: bool) -> bytes:

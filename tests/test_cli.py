@@ -188,7 +188,7 @@ def test_webp_and_tiff_are_lossless(codec: Codec, png: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tif", ".bmp", ".jp2"])
-@pytest.mark.parametrize("icc", [b"no profile", bytes(16) + b"RGB " + bytes(200)])
+@pytest.mark.parametrize("icc", [b"no profile", bytes(16) + b"RGB " + bytes(16) + b"acsp" + bytes(200)])
 @pytest.mark.parametrize("exif", [b"junkjunkjunk", b"II*\0", b"", b"MM\0*\0\0\0\x08" + bytes(70000)])
 def test_broken_metadata_costs_itself_alone(
     codec: Codec, tmp_path: Path, small_image: Image.Image, suffix: str, icc: bytes, exif: bytes
