@@ -17,6 +17,7 @@ from .container import Header, read_header
 from .errors import (
     AecError,
     BadChecksum,
+    ConversionWarning,
     Corrupt,
     DamageWarning,
     LimitExceeded,
@@ -39,6 +40,7 @@ __all__ = [
     "AecError",
     "BadChecksum",
     "Codec",
+    "ConversionWarning",
     "Corrupt",
     "DamageWarning",
     "Header",

@@ -127,7 +127,8 @@ def compress(
     delete_source: Annotated[
         bool,
         typer.Option(
-            "--delete-source", help="Remove each image of one frame once its file is on the disk and decodes."
+            "--delete-source",
+            help="Remove each image of which nothing was left out once its file is on the disk and decodes.",
         ),
     ] = False,
     strict: Annotated[
@@ -195,14 +196,13 @@ def compress(
             if strict:
                 raise
             missed, coded = str(error), error.nearest
-        files.write(job.target, coded)
+        files.write(job.target, coded, job.source)
         bpp = len(coded) * 8 / (width * height)
         text = f"{size(before)} -> {size(len(coded))}  {bpp:.3f} bpp{_in_brackets(picture.notes)}"
         if delete_source and not missed:
-            kept_whole = picture.frames == 1  # nothing goes that was not kept
-            if kept_whole:
+            if not picture.notes:  # nothing goes that was not kept
                 files.delete_source(job, digest, coded, codec.verify)
-            text += "  source deleted" if kept_whole else "  source stays"
+            text += "  source stays" if picture.notes else "  source deleted"
         return Done(before, len(coded), width, height, text, picture.notes, missed)
 
     _run(planned, work, overwrite, skip_existing, recursive, jobs, report, slow=effort > 0)
@@ -251,9 +251,10 @@ def decompress(
             image = codec.preview(data, region=box, scale=shrunk)
         else:
             image = codec.decompress(data, region=box, scale=shrunk)
-        encoded, notes = files.encode_picture(image, formats[job])
-        files.write(job.target, encoded)
-        notes = [damage, *notes] if damage else notes
+        image, changed = files.fit(image, formats[job])
+        encoded, left_out = files.encode_picture(image, formats[job])
+        files.write(job.target, encoded, job.source)
+        notes = [*([damage] if damage else []), *changed, *left_out]
         text = f"{size(len(data))}  {image.width}x{image.height} {image.mode}{_in_brackets(notes)}"
         return Done(len(data), len(encoded), image.width, image.height, text, notes)
 

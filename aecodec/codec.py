@@ -101,7 +101,9 @@ class Codec:
         Args:
             picture: a PIL image, ``[H, W]`` or ``[H, W, C]`` uint8 array, or ``[C, H, W]`` tensor (uint8, or float in
                 0..1). C: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha. Alpha is kept losslessly; ICC, EXIF and
-                XMP of PIL images are kept, the EXIF orientation as metadata (the pixels are not turned).
+                XMP of PIL images are kept, the EXIF orientation as metadata (the pixels are not turned). A
+                `ConversionWarning` says what else is lost: of the pixels' depth, and of what the file of an image holds
+                besides.
             quality: 0 (smallest) to 100 (best).
             roi: what to add to the quality at each pixel, ``[H, W]`` integers, for regions of interest. Tiles of 128
                 pixels take the largest number in them.
@@ -316,7 +318,11 @@ class Codec:
     def _prepare(self, picture: Any, thumbnail: bool = False) -> Picture:
         if self.device.type != "cpu" and not self._exact:
             raise RuntimeError(f"device {self.device} is not exact: its files could be read nowhere else; take cpu")
-        prepared = picture if isinstance(picture, Picture) else image.from_any(picture, self.max_pixels)
+        if isinstance(picture, Picture):
+            prepared = picture
+        else:
+            prepared = image.from_any(picture, self.max_pixels)
+            image.warn_of(prepared)
         container.check_metadata(prepared.metadata)
         if not thumbnail:
             return prepared

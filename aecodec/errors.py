@@ -10,6 +10,7 @@
         * Truncated: the file ends too early
         * BadChecksum: a CRC-32 does not match
         * SymbolMismatch: the decoded symbols are not the encoded ones
+* ConversionWarning (a UserWarning): what a picture lost before it was coded, and what its file held besides
 * DamageWarning (a UserWarning): what is missing in a picture that was decoded with errors="conceal"
 * TargetMissed (a ValueError): no quality that was tried has the size or the PSNR that was asked for
 """
@@ -55,6 +56,10 @@ class BadChecksum(Corrupt):
 
 class SymbolMismatch(Corrupt):
     """The symbols decoded without complaint, but are not those that were encoded."""
+
+
+class ConversionWarning(UserWarning):
+    """A picture was converted, or something of its file left out, before it was coded."""
 
 
 class DamageWarning(UserWarning):

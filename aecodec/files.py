@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from . import exif, profiles
 from .errors import foreseen
-from .image import Picture, check_format, exif_without_storage, from_any, without_pillows_limit
+from .image import Picture, check_format, from_any, without_pillows_limit
 
 STANDARD = Path("-")  # standard input or output
 BLOCK = 1 << 20  # bytes that are read at once
@@ -43,11 +44,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "AVIF": {"quality": 95, "subsampling": "4:4:4"},
 }
 CARRIED = {
-    "PNG": ("icc_profile", "exif", "xmp"),
-    "JPEG": ("icc_profile", "exif", "xmp"),
-    "WEBP": ("icc_profile", "exif", "xmp"),
-    "AVIF": ("icc_profile", "exif", "xmp"),
-    "TIFF": ("icc_profile", "exif"),
+    "PNG": ("icc_profile", "exif", "xmp", "dpi"),
+    "JPEG": ("icc_profile", "exif", "xmp", "dpi"),
+    "WEBP": ("icc_profile", "exif", "xmp", "dpi"),  # as EXIF
+    "AVIF": ("icc_profile", "exif", "xmp", "dpi"),  # as EXIF
+    "TIFF": ("icc_profile", "exif", "dpi"),
+    "BMP": ("dpi",),
 }
 
 
@@ -167,10 +169,11 @@ def read(path: Path, most: int | None = None) -> bytes:
         return b"".join(blocks)
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes, source: Path = STANDARD) -> None:
     """Write a file whole: to a temporary file beside it, synced, then renamed. Raises OSError, leaving nothing.
 
-    Devices and pipes are written to as they are.
+    A new file may be read and written by nobody who may not do that with its ``source``. Devices and pipes are written
+    to as they are.
     """
     if path == STANDARD:
         if sys.__stdout__ is None:
@@ -188,8 +191,11 @@ def write(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            if path.exists() and hasattr(os, "fchmod"):
-                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))  # what was private stays private
+            if hasattr(os, "fchmod"):  # what was private stays private
+                if path.exists():
+                    os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+                elif source != STANDARD:
+                    os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode & source.stat().st_mode))
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -248,7 +254,8 @@ def digest(data: bytes) -> bytes:
 
 
 def delete_source(job: Job, read_digest: bytes, written: bytes, verify: Callable[[bytes], object]) -> None:
-    """Remove what a job was made from, once the disk holds what was ``written`` and ``verify`` accepts it.
+    """Remove what a job was made from, once the disk holds what was ``written`` and ``verify`` accepts it, which takes
+    over its date.
 
     ``read_digest``: the `digest` of what was read. A source that has changed since then stays.
 
@@ -265,6 +272,8 @@ def delete_source(job: Job, read_digest: bytes, written: bytes, verify: Callable
             os.close(folder)
     if digest(job.source.read_bytes()) != read_digest:
         raise OSError(f"{job.source} has changed since it was read; it stays")
+    times = job.source.stat()
+    os.utime(job.target, ns=(times.st_atime_ns, times.st_mtime_ns))
     job.source.unlink()
 
 
@@ -301,6 +310,42 @@ def image_format(path: Path) -> str:
         raise UsageError(f"{path}: expected a suffix of {', '.join(FORMATS)}") from None
 
 
+def fit(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
+    """The image as a format holds it, and what was changed for that.
+
+    What cannot hold a profile or an orientation gets the pixels in sRGB and turned. A profile for other pixels than
+    these goes.
+    """
+    notes, carried = [], CARRIED.get(name, ())
+    icc = image.info.get("icc_profile")
+    if icc and not profiles.fits(icc, image.mode in ("L", "LA")):
+        notes.append(f"profile left out: it is for {profiles.space(icc)}, not for {image.mode}")
+        del image.info["icc_profile"]
+    elif icc and "icc_profile" not in carried:
+        image = _in_srgb(image, notes)
+    if "exif" not in carried and (number := exif.orientation(image.info.get("exif", b""))) > 1:
+        image.info["exif"] = exif.PREFIX + exif.of_orientation(number)  # whatever is broken in the other tags
+        image = ImageOps.exif_transpose(image)
+        notes.append("turned as its orientation says")
+    return image, notes
+
+
+def _in_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
+    """The same colours, without the profile that says which they are."""
+    info, alpha = dict(image.info), image.getchannel("A") if "A" in image.mode else None
+    icc = info.pop("icc_profile")
+    try:
+        image = profiles.to_srgb(image.convert(image.mode.removesuffix("A")), icc)
+        notes.append("converted to sRGB by its profile")
+    except ImageCms.PyCMSError as error:
+        notes.append(f"icc_profile left out: {error}")
+    else:
+        if alpha:
+            image.putalpha(alpha)
+    image.info = info
+    return image
+
+
 def encode_picture(image: Image.Image, name: str) -> tuple[bytes, list[str]]:
     """The bytes of an image file, and what it could not hold. Raises ValueError for transparency that it cannot hold.
 
@@ -321,9 +366,7 @@ def encode_picture(image: Image.Image, name: str) -> tuple[bytes, list[str]]:
         buffer = io.BytesIO()
         try:
             if name == "TIFF" and "exif" in kept:
-                exif = Image.Exif()
-                exif.load(kept["exif"])
-                kept["exif"] = exif_without_storage(exif)
+                kept["exif"] = exif.without_storage(kept["exif"])
             image.save(buffer, name, **options, **kept)
             return buffer.getvalue(), notes + [f"{key} left out: {reason}" for key in missing]
         except Exception as error:  # broken or overlong metadata make Pillow raise almost anything

@@ -1,19 +1,22 @@
 """Pictures in and out: PIL images, arrays and tensors on one side, planes of bytes and metadata on the other."""
 
 import contextlib
-import io
+import os
 import sys
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union, overload
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
+from . import contents, exif, profiles
 from .container import MAX_PIXELS, check_size
-from .errors import Corrupt
+from .errors import ConversionWarning, Corrupt
 from .loading import LOADING
 
 if TYPE_CHECKING:
@@ -23,12 +26,8 @@ Plane = npt.NDArray[np.uint8]
 Pixels = Union[Plane, "Tensor"]  # bytes; a tensor stays on its device
 Kind = Literal["pil", "numpy"]
 
-_EXIF_PREFIX = b"Exif\x00\x00"
-_ORIENTATION = 0x112
 _SAMPLE_BITS, _PHOTOMETRIC, _PLANAR = 0x102, 0x106, 0x11C  # TIFF's tags
-# TIFF's tags for layout, compression and embedded blocks, which are wrong for any other file
-_STORAGE_TAGS = {0xFE, 0xFF, *range(0x100, 0x10E), 0x111, *range(0x115, 0x11A), 0x11C, 0x11D, 0x124, 0x125, 0x13D}
-_STORAGE_TAGS |= {*range(0x140, 0x146), 0x14A, *range(0x152, 0x15C), *range(0x200, 0x215), 0x2BC, 0x8649, 0x8773}
+_UNKEPT_TAGS = {0x14A: "pictures below the first", 0x8649: "Photoshop resources"}
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,7 @@ class Picture:
     pixels: Pixels  # [H, W, 1 or 3]
     alpha: Plane | None = None  # [H, W]
     metadata: Mapping[str, bytes] = field(default_factory=dict)  # icc, exif (TIFF structure), xmp, thumbnail
-    notes: tuple[str, ...] = ()  # conversions that lose something, for the user to read
-    frames: int = 1  # that there were; the first is kept
+    notes: tuple[str, ...] = ()  # what was lost: conversions, and what there was besides
 
     @property
     def mode(self) -> str:
@@ -48,20 +46,16 @@ class Picture:
     def stripped(self) -> "Picture":
         """Without EXIF and XMP, except for what showing the picture needs: profile and orientation."""
         metadata = {key: value for key, value in self.metadata.items() if key == "icc"}
-        old, new = Image.Exif(), Image.Exif()
-        with contextlib.suppress(Exception):  # broken EXIF makes Pillow raise almost anything
-            old.load(_EXIF_PREFIX + self.metadata.get("exif", b""))
-        orientation = old.get(_ORIENTATION)
-        if orientation in range(2, 9):
-            new[_ORIENTATION] = orientation
-            metadata["exif"] = new.tobytes().removeprefix(_EXIF_PREFIX)
+        if (number := exif.orientation(self.metadata.get("exif", b""))) > 1:
+            metadata["exif"] = exif.of_orientation(number)
         return replace(self, metadata=metadata)
 
 
 def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
     """A picture of a PIL image, an array ``[H, W]`` or ``[H, W, C]`` of uint8, or a tensor ``[C, H, W]``.
 
-    C is 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha). Tensors hold uint8, or floats in 0..1. Raises
+    C is 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha). Tensors hold uint8, or floats in 0..1. A PIL image
+    gives the same whether it was loaded before or not; its notes say what is lost of it and of its file. Raises
     TypeError for any other type, ValueError for any other shape, OSError where Pillow cannot read the image, and
     `LimitExceeded` before any work for a picture that is too large.
     """
@@ -97,6 +91,15 @@ def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
     return Picture(_hide(image[:, :, :colours], alpha), alpha)
 
 
+def warn_of(picture: Picture) -> None:
+    """Warn of a picture's notes, in the name of the line that called this package or Pillow."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in (__package__, "PIL"):
+        level, frame = level + 1, frame.f_back
+    for note in picture.notes:
+        warnings.warn(note, ConversionWarning, stacklevel=level)
+
+
 @overload
 def to_any(picture: Picture, kind: Literal["pil"]) -> Image.Image: ...
 @overload
@@ -118,8 +121,12 @@ def to_any(picture: Picture, kind: Kind) -> "Image.Image | Plane":
 def info_of(metadata: Mapping[str, bytes]) -> dict[str, Any]:
     """What Pillow calls the same."""
     names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
-    known = {names[key]: value for key, value in metadata.items() if key in names}
-    return {name: _EXIF_PREFIX + value if name == "exif" else value for name, value in known.items()}
+    info: dict[str, Any] = {names[key]: value for key, value in metadata.items() if key in names}
+    if "exif" in info:
+        if dpi := exif.resolution(info["exif"]):
+            info["dpi"] = dpi
+        info["exif"] = exif.PREFIX + info["exif"]
+    return info
 
 
 def encode_alpha(alpha: Plane) -> bytes:
@@ -157,34 +164,36 @@ def salvage_alpha(payload: bytes, height: int, width: int) -> Plane:
 
 
 def _from_pil(image: Image.Image) -> Picture:
+    """Everything is decided from what an image is once it was loaded, and from its file while that is there."""
     notes: list[str] = []
-    raw_modes = [str(tile[3]) for tile in getattr(image, "tile", ()) if len(tile) > 3]
-    frames = _frames(image, notes)
+    kind = image.format
+    found = contents.look(_file_of(image), kind)
+    _note_frames(image, notes)
     tags = getattr(image, "tag_v2", {})  # a TIFF's
-    bits = tags.get(_SAMPLE_BITS, (8,))  # of each sample
-    if tags.get(_PLANAR) == 2 and len(bits) > 1 and max(bits) > 8:
+    samples = tags.get(_SAMPLE_BITS, (8,))
+    bits = max(found.bits, *samples)
+    if tags.get(_PLANAR) == 2 and len(samples) > 1 and bits > 8:
         raise ValueError("a TIFF of separate planes of more than 8 bits per sample: Pillow misreads these")
     inverted = tags.get(_PHOTOMETRIC) == 0 and image.mode.startswith("I")  # which Pillow sees to in 8 bits alone
     image.load()  # before the metadata: Pillow turns TIFFs as their orientation says when it loads them
-    metadata = _metadata(image, notes)
-    clear = image.info.get("transparency")
+    info, metadata = image.info, _metadata(image, found.profile, notes)
     if image.mode.startswith("I"):
-        image = _reduce(image, 4095 if any("I;12" in mode for mode in raw_modes) else 65535, inverted, notes)
-    elif any(";16" in mode and "BGR;16" not in mode for mode in raw_modes):  # BGR;16 has five or six bits a sample
-        notes.append("16 bits per sample reduced to 8")
-        if raw_modes[0].startswith("LA"):  # which Pillow reads as RGBA
+        known = bits if bits in range(9, 17) else 16 if image.mode != "I" or kind == "PPM" else None
+        image = _reduce(image, known, 4095 if samples == (12,) else 65535, inverted, notes)
+    elif image.mode != "F" and bits > 8:
+        notes.append(f"{bits} bits per sample reduced to 8")
+    if found.gray and image.mode == "RGBA":  # as Pillow reads 16 bits of gray and alpha
+        red, green, blue, _ = image.split()
+        if red == green == blue:  # it may have been painted on since
             image = image.convert("LA")
-        if isinstance(clear, tuple):  # in 16 bits, where the pixels are the upper 8 of these
-            image = image.copy()
-            image.info["transparency"] = tuple(level >> 8 for level in clear)
-    elif raw_modes[:1] in (["L;2"], ["L;4"]) and isinstance(clear, int):  # where the pixels fill 8 bits
+    if image.mode in ("L", "RGB") and (clear := _clear(image, found.bits)) is not None:
         image = image.copy()
-        image.info["transparency"] = clear * (85 if raw_modes[0] == "L;2" else 17)
+        image.info["transparency"] = clear
     if image.mode == "CMYK":
         image = _cmyk_to_rgb(image, metadata.pop("icc", None), notes)
     elif image.mode == "F":
         raise ValueError("floating-point pixels: convert them to 8 bits first")
-    transparent = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
+    transparent = image.has_transparency_data
     gray = image.mode in ("1", "L", "LA", "La")
     target = ("L" if gray else "RGB") + ("A" if transparent else "")
     if image.mode not in (target, "1", "P", "PA", "La", "RGBa", "RGBX") and not transparent:
@@ -195,7 +204,28 @@ def _from_pil(image: Image.Image) -> Picture:
         planes = planes[:, :, None]
     alpha = planes[:, :, -1] if transparent else None
     colours = planes[:, :, :-1] if transparent else planes
-    return Picture(_hide(colours, alpha), alpha, metadata, tuple(notes), frames)
+    _describe_colours(metadata, info, found.colours, gray, notes)
+    others = [*found.others, *(name for tag, name in _UNKEPT_TAGS.items() if tag in tags)]
+    return Picture(_hide(colours, alpha), alpha, metadata, (*notes, *(f"{name} left out" for name in others)))
+
+
+def _file_of(image: Image.Image) -> bytes:
+    """The bytes that an image was opened from, as far as it still has them, loaded or not; none of a copy."""
+    if not isinstance(image, ImageFile.ImageFile):
+        return b""
+    for file in (image.fp, getattr(image, "_fp", None)):
+        try:
+            position = file.tell()  # type: ignore[union-attr]
+            file.seek(0)  # type: ignore[union-attr]
+            data: bytes = file.read()  # type: ignore[union-attr]
+            file.seek(position)  # type: ignore[union-attr]
+            return data
+        except (AttributeError, OSError, ValueError):  # there is none, or it was closed
+            continue
+    try:
+        return Path(os.fsdecode(image.filename)).read_bytes()
+    except OSError:
+        return b""
 
 
 _limits: list[int | None] = []  # Pillow's when each of those began who are within the next function
@@ -222,35 +252,51 @@ def check_format(image: Image.Image) -> None:
         raise OSError("IPTC: a wrapper of another file, not an image")
 
 
-def _frames(image: Image.Image, notes: list[str]) -> int:
-    """How many pictures there are, of which one is taken; 2 where this cannot be told."""
+def _note_frames(image: Image.Image, notes: list[str]) -> None:
+    """One picture is taken of those that there are."""
     sizes = image.info.get("sizes", ()) if image.format in ("ICO", "ICNS") else ()
     if len(sizes) > 1:
         notes.append(f"largest of {len(sizes)} sizes")
-        return len(sizes)
     try:
         frames: int = getattr(image, "n_frames", 1)
     except Exception:  # broken files make Pillow raise almost anything
         image.seek(0)
         notes.append("first of several frames, of which some are broken")
-        return 2
-    if frames > 1:
-        notes.append(f"first of {frames} frames")
-    return max(1, frames)
+    else:
+        if frames > 1:
+            notes.append(f"first of {frames} frames")
 
 
-def _reduce(image: Image.Image, most: int, inverted: bool, notes: list[str]) -> Image.Image:
-    """Gray of more than 8 bits (I;16 and its byte orders; 32-bit I holds 16 bits or 8) to L, or LA if a level is clear.
+def _clear(image: Image.Image, bits: int) -> int | tuple[int, ...] | None:
+    """The transparent level or colour of a PNG as 8 bits hold it, where Pillow gives it in the ``bits`` of the file.
 
+    Of a copy these are not known: more than 8 are told by the numbers, less by a level that occurs as these alone.
+    """
+    clear = image.info.get("transparency")
+    if isinstance(clear, tuple) and (bits == 16 or max(clear) > 255):
+        return tuple(level >> 8 for level in clear)
+    if isinstance(clear, int) and bits in (0, 2, 4):
+        plane = np.asarray(image)
+        for fewer, step in ((2, 85), (4, 17)):
+            occurs = not (plane == clear).any() and (plane == clear * step).any() and not (plane % step).any()
+            if clear < 1 << fewer and (bits == fewer or (not bits and occurs)):
+                return clear * step
+    return None
+
+
+def _reduce(image: Image.Image, bits: int | None, most: int, inverted: bool, notes: list[str]) -> Image.Image:
+    """Gray of more than 8 bits (I;16 and its byte orders, 32-bit I) to L, or LA if a level is clear.
+
+    ``bits``: of its file; None where nothing tells them, so that integers up to 255 are taken for 8 and others for 16.
     ``most`` is white, or black where it is ``inverted``.
     """
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"samples from {values.min()} to {values.max()}: expected 8 or 16 bits")
-    if image.mode == "I" and values.max() <= 255:
+    if bits is None and values.max() <= 255:
         notes.append("integer samples taken as 8 bits")
         return Image.fromarray(values.astype(np.uint8))
-    notes.append(f"{most.bit_length()} bits per sample reduced to 8")
+    notes.append(f"{bits or 16} bits per sample reduced to 8")
     reduced = ((255 * values + most // 2) // most).clip(0, 255).astype(np.uint8)
     if inverted:
         reduced = 255 - reduced
@@ -260,49 +306,74 @@ def _reduce(image: Image.Image, most: int, inverted: bool, notes: list[str]) -> 
     return Image.fromarray(np.dstack((reduced, np.where(values == clear, 0, 255).astype(np.uint8))), "LA")
 
 
-def _metadata(image: Image.Image, notes: list[str]) -> dict[str, bytes]:
+def _metadata(image: Image.Image, profile: bytes, notes: list[str]) -> dict[str, bytes]:
+    """``profile``: one that Pillow does not read."""
     found: dict[str, bytes] = {}
     # a PNG's comments may have the names of blocks: only what is bytes is one
-    if isinstance(icc := image.info.get("icc_profile"), bytes) and icc:
+    icc, xmp = image.info.get("icc_profile"), image.info.get("xmp")
+    if icc := icc if isinstance(icc, bytes) and icc else profile:
         found["icc"] = icc
     try:
-        exif = image.info.get("exif")
-        if not exif or not isinstance(exif, bytes | Image.Exif):
-            # what is no separate block in its file (TIFF, old PNG) is put together from the tags
-            exif = exif_without_storage(image.getexif())
+        block = exif.of_image(image)
     except Exception:  # broken blocks make Pillow raise almost anything
-        exif = b""
+        block = b""
         notes.append("unreadable EXIF left out")
-    if exif:
-        found["exif"] = exif_bytes(exif)
-    if isinstance(xmp := image.info.get("xmp"), str | bytes) and xmp:
+    if (dpi := _resolution(image.info)) and not exif.resolution(block):
+        try:
+            block = exif.with_resolution(block, dpi)
+        except ValueError:
+            notes.append("resolution left out")
+    density = image.info.get("aspect") or (image.info.get("jfif_unit") == 0 and image.info.get("jfif_density"))
+    if isinstance(density, tuple) and density[0] != density[1]:
+        notes.append("shape of the pixels, {}:{}, left out".format(*density))
+    if block:
+        found["exif"] = block
+    if isinstance(xmp, str | bytes) and xmp:
         found["xmp"] = xmp.encode() if isinstance(xmp, str) else xmp
     return found
 
 
-def exif_bytes(exif: Image.Exif | bytes) -> bytes:
-    """The TIFF structure alone."""
-    return (exif.tobytes() if isinstance(exif, Image.Exif) else bytes(exif)).removeprefix(_EXIF_PREFIX)
+def _resolution(info: dict[Any, Any]) -> tuple[float, float] | None:
+    """Dots per inch, unless they are what Pillow makes up for a TIFF or JPEG that does not tell."""
+    dpi = info.get("dpi")
+    made_up = dpi == (1, 1) or (dpi == (72, 72) and info.get("jfif_unit", 0) == 0)
+    return dpi if isinstance(dpi, tuple) and any(dpi) and not made_up else None
 
 
-def exif_without_storage(exif: Image.Exif) -> bytes:
-    """EXIF less the tags that say how a TIFF stores its pixels; nothing if that leaves nothing."""
-    kept = Image.Exif()
-    kept.load(exif.tobytes())
-    for tag in list(kept):
-        if tag in _STORAGE_TAGS:
-            del kept[tag]
-    return kept.tobytes() if len(kept) else b""
+def _describe_colours(
+    metadata: dict[str, bytes], info: dict[Any, Any], colours: tuple[int, int] | None, gray: bool, notes: list[str]
+) -> None:
+    """Keep a profile if it is for such pixels, or make one of what the file says instead of its colours."""
+    if icc := metadata.get("icc"):
+        if profiles.fits(icc, gray):
+            return
+        del metadata["icc"]
+        notes.append(f"profile left out: it is for {profiles.space(icc)}, not {'gray' if gray else 'RGB'}")
+    gamma, chroma = info.get("gamma"), info.get("chromaticity")  # a PNG's comments may have these names
+    made = b""
+    if colours:
+        try:
+            made = profiles.of_h273(*colours, gray)
+        except KeyError:
+            notes.append("colours left out: primaries {}, transfer {} of H.273".format(*colours))
+    elif "srgb" not in info and (isinstance(gamma, float) or isinstance(chroma, tuple)):
+        gamma = gamma if isinstance(gamma, float) else 1 / 2.2
+        points = tuple(zip(chroma[::2], chroma[1::2], strict=True)) if isinstance(chroma, tuple) else None
+        try:
+            made = profiles.of_png(gamma, points or profiles.SRGB_POINTS, gray)
+        except ValueError as error:
+            notes.append(f"colours left out: {error}")
+    if made:
+        metadata["icc"] = made
 
 
 def _cmyk_to_rgb(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.Image:
     if icc:
         try:
-            srgb = ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(image, io.BytesIO(icc), srgb, outputMode="RGB")
+            converted = profiles.to_srgb(image, icc)
         except ImageCms.PyCMSError:
-            converted = None
-        if converted is not None:
+            pass
+        else:
             notes.append("CMYK converted to sRGB by its profile")
             return converted
     notes.append("CMYK converted to RGB without a profile")

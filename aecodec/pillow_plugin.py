@@ -11,32 +11,29 @@
 Opening reads the header and the metadata; torch is imported when pixels are wanted.
 """
 
-import contextlib
 import io
-import math
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
-from PIL import ExifTags, Image, ImageFile
+from PIL import Image, ImageFile
 
-from . import container, registry
+from . import container, exif, registry
 from .errors import AecError, Truncated
-from .image import Picture, exif_bytes, from_any, info_of
+from .image import Picture, from_any, info_of, warn_of
 
 if TYPE_CHECKING:
     from .codec import Codec, Device
 
 FORMAT = "AEC"
-INCHES, CENTIMETRES = 2, 3  # EXIF's units of resolution
 
 
 def register(device: "Device" = "cpu") -> None:
     """Make .aec a format of Pillow's: `Image.open`, `Image.save`, its suffix and its MIME type, image/x-aec.
 
     ``save`` takes ``quality``, ``effort`` and ``thumbnail`` as `Codec.compress` does, and as Pillow's other formats
-    ``icc_profile`` (the image's own unless told), ``exif``, ``xmp`` and ``dpi``. `Image.draft` and `Image.thumbnail`
-    decode at 1/2, 1/4 or 1/8. `OSError` is raised for damaged files, of which ``ImageFile.LOAD_TRUNCATED_IMAGES`` loads
-    what there is.
+    ``icc_profile`` (the image's own unless told), ``exif``, ``xmp`` and ``dpi``; a `ConversionWarning` says what else
+    of an image or its file is lost. `Image.draft` and `Image.thumbnail` decode at 1/2, 1/4 or 1/8. `OSError` is raised
+    for damaged files, of which ``ImageFile.LOAD_TRUNCATED_IMAGES`` loads what there is.
 
     ``device``: what computes, as for `Codec`. A GPU has to be asked for, since pictures are often opened in processes
     that must not touch one, such as the workers of a data loader.
@@ -62,19 +59,7 @@ class AecImageFile(ImageFile.ImageFile):
             raise SyntaxError(str(error)) from None  # which Pillow takes for: not identified
         self._size, self._mode = (header.width, header.height), header.mode
         self.info.update(info_of(metadata))
-        if dpi := self._dpi():
-            self.info["dpi"] = dpi
         self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, self.mode)]
-
-    def _dpi(self) -> tuple[float, float] | None:
-        if "exif" in self.info:
-            with contextlib.suppress(Exception):  # broken EXIF makes Pillow raise almost anything
-                exif = self.getexif()
-                unit = 2.54 if exif.get(ExifTags.Base.ResolutionUnit) == CENTIMETRES else 1.0
-                x, y = (float(exif[tag]) * unit for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution))
-                if min(x, y) > 0 and math.isfinite(x + y):
-                    return x, y
-        return None
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
         """Load a picture of at least ``size`` in less time, at 1/2, 1/4 or 1/8. The mode stays what it is."""
@@ -140,6 +125,7 @@ def _save(image: Image.Image, file: IO[bytes], _: str | bytes) -> None:
         raise _as_pillow(error) from error
     except ValueError as error:
         raise OSError(f"cannot write mode {image.mode} as {FORMAT}: {error}") from None
+    warn_of(found)
     metadata = {"icc": options.get("icc_profile", found.metadata.get("icc")), **_given(options)}
     picture = Picture(found.pixels, found.alpha, {key: value for key, value in metadata.items() if value})
     quality = options.get("quality", container.DEFAULT_QUALITY)
@@ -156,14 +142,10 @@ def _save(image: Image.Image, file: IO[bytes], _: str | bytes) -> None:
 
 def _given(options: dict[str, Any]) -> dict[str, bytes]:
     """What the caller wants to be kept besides pixels and profile."""
-    exif, xmp, dpi = options.get("exif", b""), options.get("xmp", b""), options.get("dpi")
+    block, xmp, dpi = exif.bare(options.get("exif") or b""), options.get("xmp", b""), options.get("dpi")
     if dpi:
-        tags = Image.Exif()
         try:
-            tags.load(exif.tobytes() if isinstance(exif, Image.Exif) else exif)
-        except Exception as error:  # broken EXIF makes Pillow raise almost anything
-            raise OSError(f"exif that dpi cannot be added to: {error}") from None
-        tags[ExifTags.Base.XResolution], tags[ExifTags.Base.YResolution] = dpi
-        tags[ExifTags.Base.ResolutionUnit] = INCHES
-        exif = tags
-    return {"exif": exif_bytes(exif), "xmp": xmp.encode() if isinstance(xmp, str) else xmp}
+            block = exif.with_resolution(block, dpi)
+        except ValueError as error:
+            raise OSError(str(error)) from None
+    return {"exif": block, "xmp": xmp.encode() if isinstance(xmp, str) else xmp}

@@ -315,16 +315,6 @@ def test_a_signal_ends_several_jobs(tmp_path: Path, photo: Plane, number: signal
     assert run("verify", *written).exit_code == 0
 
 
-def test_a_source_that_holds_more_than_was_kept_stays(tmp_path: Path, small_image: Image.Image) -> None:
-    path = tmp_path / "two.gif"
-    small_image.save(path, save_all=True, append_images=[small_image.rotate(90)])
-    result = run("compress", path, "--delete-source")
-    assert result.exit_code == 0
-    assert "first of 2 frames" in result.output
-    assert "source stays" in result.output
-    assert path.exists()
-
-
 def test_a_source_that_has_changed_since_stays(
     tmp_path: Path, small_image: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:

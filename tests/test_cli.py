@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner, Result
 
 import aecodec
-from aecodec import Codec, SymbolMismatch, cli, container, registry
+from aecodec import Codec, SymbolMismatch, cli, container, profiles, registry
 from aecodec.cli import app
 from aecodec.container import Container, Tile
 from aecodec.image import Plane, without_pillows_limit
@@ -29,6 +30,7 @@ from aecodec.training import loop
 
 from .conftest import PERMISSIONS, SIGNALS
 from .make_golden import FOLDER
+from .test_contents import SRGB
 
 
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
@@ -195,13 +197,14 @@ def test_webp_and_tiff_are_lossless(codec: Codec, png: Path) -> None:
             np.testing.assert_array_equal(np.asarray(image), expected)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tif", ".bmp", ".jp2"])
+@pytest.mark.parametrize("icc", [b"no profile", bytes(16) + b"RGB " + bytes(16) + b"acsp" + bytes(200)])
 @pytest.mark.parametrize("exif", [b"junkjunkjunk", b"II*\0", b"", b"MM\0*\0\0\0\x08" + bytes(70000)])
 def test_broken_metadata_costs_itself_alone(
-    codec: Codec, tmp_path: Path, small_image: Image.Image, suffix: str, exif: bytes
+    codec: Codec, tmp_path: Path, small_image: Image.Image, suffix: str, icc: bytes, exif: bytes
 ) -> None:
     plain = container.read(codec.compress(small_image, 10))
-    metadata = {"exif": exif, "icc": b"no profile", "xmp": b"\xff<x>"}
+    metadata = {"exif": exif, "icc": icc, "xmp": b"\xff<x>"}
     (tmp_path / "a.aec").write_bytes(container.write(replace(plain, metadata=metadata)))
     result = run("decompress", tmp_path / "a.aec", "-o", tmp_path / f"a{suffix}")
     assert result.exit_code == 0, result.stderr
@@ -510,14 +513,13 @@ def test_stripped_metadata(tmp_path: Path, small_image: Image.Image, orientation
     exif = Image.Exif()
     exif[0x112], exif[0x10F] = orientation, "a camera"
     exif.get_ifd(0x8825)[1] = "N"  # where it was
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     source, target = tmp_path / "photo.png", tmp_path / "photo.aec"
-    small_image.save(source, exif=exif, icc_profile=profile)
+    small_image.save(source, exif=exif, icc_profile=SRGB)
     assert run("compress", source).exit_code == 0
     assert b"a camera" in target.read_bytes()
     assert run("compress", source, "--strip", "--overwrite").exit_code == 0
     kept = container.read(target.read_bytes()).metadata
-    assert kept["icc"] == profile
+    assert kept["icc"] == SRGB
     found = Image.Exif()
     found.load(b"Exif\0\0" + kept.get("exif", b"MM\0*\0\0\0\x08\0\0\0\0\0\0"))
     assert dict(found) == ({0x112: orientation} if orientation > 1 else {})
@@ -543,6 +545,97 @@ def test_sources_are_deleted_only_when_their_files_decode(png: Path, monkeypatch
     assert "source deleted" in result.stderr
     assert left(png.parent) == {"photo.aec"}
     assert run("verify", target).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["motion.jpg", "text.png", "deep.png", "two.gif"])
+def test_a_source_that_holds_more_than_was_kept_stays(tmp_path: Path, small_image: Image.Image, name: str) -> None:
+    path, info = tmp_path / name, PngInfo()
+    info.add_text("Title", "of it")
+    {
+        "motion.jpg": lambda: small_image.save(path),
+        "text.png": lambda: small_image.save(path, pnginfo=info),
+        "deep.png": lambda: Image.fromarray(np.full((9, 9), 60000, np.uint16)).save(path),
+        "two.gif": lambda: small_image.save(path, save_all=True, append_images=[small_image.rotate(90)]),
+    }[name]()
+    if name == "motion.jpg":
+        path.write_bytes(path.read_bytes() + b"\0\0\0\x18ftypmp42")
+    note = {
+        "motion.jpg": "12 bytes behind the picture's end left out",
+        "text.png": "text Title left out",
+        "deep.png": "16 bits per sample reduced to 8",
+        "two.gif": "first of 2 frames",
+    }[name]
+    result = run("compress", path, "--delete-source")
+    assert result.exit_code == 0
+    assert f"({note})" in result.stderr
+    assert "source stays" in result.stderr
+    assert path.exists()
+
+
+def test_what_is_kept_lets_the_source_go(tmp_path: Path, small_image: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "camera"
+    path = tmp_path / "photo.jpg"
+    small_image.save(path, exif=exif, dpi=(300, 300), xmp=b"<x/>", icc_profile=SRGB)
+    assert run("compress", path, "--delete-source").exit_code == 0
+    assert left(tmp_path) == {"photo.aec"}
+    assert run("decompress", tmp_path / "photo.aec", "-o", path).exit_code == 0
+    with Image.open(path) as image:
+        assert image.info["dpi"] == (300, 300)
+        assert (image.info["icc_profile"], image.getexif()[0x010F]) == (SRGB, "camera")
+
+
+@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="no such permissions here")
+def test_permissions_and_the_date_go_on(png: Path) -> None:
+    """Neither file may be read by more people than its source; the date is that of the source it takes the place of."""
+    aec, back = png.with_suffix(".aec"), png.with_name("back.png")
+    png.chmod(0o600)
+    os.utime(png, (1_000_000_000, 1_000_000_000))
+    assert run("compress", png, "--delete-source").exit_code == 0
+    assert (aec.stat().st_mode & 0o777, int(aec.stat().st_mtime)) == (0o600, 1_000_000_000)
+    assert run("decompress", aec, "-o", back).exit_code == 0
+    assert back.stat().st_mode & 0o777 == 0o600
+    back.chmod(0o777)
+    assert run("compress", back).exit_code == 0
+    assert not back.with_suffix(".aec").stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".ppm", ".jp2"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_formats_without_profile_and_orientation(
+    tmp_path: Path, small_image: Image.Image, suffix: str, mode: str
+) -> None:
+    """Get what is seen: the pixels turned and in sRGB."""
+    if mode == "RGBA" and suffix != ".jp2":
+        pytest.skip("no transparency there")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    linear = profiles.make(profiles.SRGB_POINTS, (1.0,), gray=mode == "L")
+    small_image.convert(mode).save(tmp_path / "a.png", exif=exif, icc_profile=linear)
+    source, target, plain = tmp_path / "a.aec", tmp_path / f"b{suffix}", tmp_path / "c.png"
+    assert run("compress", tmp_path / "a.png").exit_code == 0
+    result = run("decompress", source, "-o", target)
+    assert f"70x90 {mode}  (converted to sRGB by its profile)  (turned as its orientation says)" in result.stderr
+    run("decompress", source, "-o", plain)
+    with Image.open(target) as image, Image.open(plain) as as_stored:
+        assert (image.size, image.mode) == ((70, 90), mode)
+        before = np.asarray(as_stored.transpose(Image.Transpose.ROTATE_270)).astype(float) / 255
+        after = np.asarray(image).astype(float)
+    seen = 255 * np.where(before > 0.0031308, 1.055 * before ** (1 / 2.4) - 0.055, 12.92 * before)
+    if mode == "RGBA":
+        seen[:, :, 3] = 255
+    np.testing.assert_allclose(after, seen, atol=6)  # in the darkest pixels, where a curve of 8 bits is coarse
+    assert np.abs(after - seen).mean() < 1
+
+
+def test_a_profile_of_another_space_reaches_no_file(tmp_path: Path, codec: Codec, small_image: Image.Image) -> None:
+    plain = container.read(codec.compress(small_image, 10))
+    gray = SRGB[:16] + b"GRAY" + SRGB[20:]
+    (tmp_path / "a.aec").write_bytes(container.write(replace(plain, metadata={"icc": gray})))
+    result = run("decompress", tmp_path / "a.aec")
+    assert (result.exit_code, "it is for GRAY, not for RGB" in result.stderr) == (0, True)
+    with Image.open(tmp_path / "a.png") as image:
+        assert "icc_profile" not in image.info
 
 
 def test_the_limit_of_pixels(png: Path) -> None:
