@@ -162,12 +162,12 @@ def exit_code(error: Exception) -> int:
     return 4 if isinstance(error, AecError) else 1
 
 
-def total(results: Sequence[Result], seconds: float) -> str:
-    """A line that sums up."""
+def total(results: Sequence[Result], left: int, seconds: float) -> str:
+    """A line that sums up; ``left``: how many files were left out."""
     counts = {status: sum(r.status == status for r in results) for status in ("done", "skipped", "failed")}
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     before, after = (sum(getattr(r.done, name) for r in results if r.done) for name in ("before", "after"))
-    line = f"{len(results)} files in {seconds:.1f} s: {said}"
+    line = f"{len(results)} files in {seconds:.1f} s: {said}" + (f", {left} left out" if left else "")
     if after:
         line += f"; {size(before)} -> {size(after)}, {max(before, after) / 1e6 / seconds:.1f} MB/s"
     return line

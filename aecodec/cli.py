@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from importlib import import_module
@@ -53,7 +53,9 @@ Report = Annotated[
 MaxPixels = Annotated[
     int, typer.Option(min=1, max=container.MAX_SIDE**2, help="Refuse pictures with more pixels.", show_default="2^28")
 ]
-Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Take the files in folders, and keep the tree.")]
+Recursive = Annotated[
+    bool, typer.Option("-r", "--recursive", help="Take the files in folders, links followed, and keep the tree.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -139,7 +141,7 @@ def compress(
     if strict and not targeted:
         print("aecodec: --strict goes with --target-bytes, --target-bpp or --target-psnr", file=sys.stderr)
         raise typer.Exit(2)
-    planned = _plan(images, out, recursive, files.IMAGE_SUFFIXES, ".aec")
+    planned, left = _usage(files.plan, images, out, recursive, files.image_suffixes(), ".aec")
     if delete_source and any(files.STANDARD in (job.source, job.target) for job in planned):
         print("aecodec: --delete-source goes with files, not with -", file=sys.stderr)
         raise typer.Exit(2)
@@ -189,7 +191,7 @@ def compress(
             text += "  source deleted" if kept_whole else "  source stays"
         return Done(before, len(coded), width, height, text, picture.notes, missed)
 
-    _run(planned, work, overwrite, skip_existing, recursive, jobs, report, slow=effort > 0)
+    _run(planned, work, overwrite, skip_existing, recursive, jobs, report, slow=effort > 0, left=left)
 
 
 @app.command()
@@ -221,7 +223,7 @@ def decompress(
     from . import files
     from .batch import Done, size
 
-    planned = _plan(paths, out, recursive, {".aec"}, ".png")
+    planned, _ = _usage(files.plan, paths, out, recursive, {".aec"}, ".png")
     formats = {job: _usage(files.image_format, job.target) for job in planned}
     box = _usage(files.parse_region, region) if region is not None else None
     codec = _codec(device, weights, max_pixels)
@@ -297,7 +299,7 @@ def verify(
     from . import files
     from .batch import Done
 
-    found = _usage(files.expand, paths, recursive, {".aec"})
+    found, _ = _usage(files.expand, paths, recursive, {".aec"})
     codec = _codec(device, weights, max_pixels)
 
     def work(job: "Job", _: "Progress") -> "Done":
@@ -389,12 +391,6 @@ def _codec(device: str, weights: Path | None, max_pixels: int) -> "Codec":
     return _usage(Codec, device, weights or "base", max_pixels)
 
 
-def _plan(sources: list[Path], out: str | None, recursive: bool, inputs: set[str], suffix: str) -> "list[Job]":
-    from . import files
-
-    return _usage(files.plan, sources, out, recursive, inputs, suffix)
-
-
 def _unwind_on_signals() -> None:
     """What is half written goes when the process is asked to end."""
     for name in ("SIGTERM", "SIGHUP"):
@@ -424,8 +420,12 @@ def _run(
     report: Path | None = None,
     stream: TextIO | None = None,
     slow: bool = False,
+    left: Sequence[str] = (),
 ) -> None:
-    """Do every job, print a line for each, and exit with the code that sums them up. ``slow``: a bar even for one."""
+    """Do every job, print a line for each, and exit with the code that sums them up.
+
+    ``slow``: a bar even for one; ``left``: what to say of files that are left out.
+    """
     from . import batch, files
 
     if overwrite and skip:
@@ -433,6 +433,8 @@ def _run(
         raise typer.Exit(2)
     _unwind_on_signals()
     results: list[batch.Result] = []
+    for line in left:
+        print(batch.printable(line), file=sys.stderr)
     start = time.perf_counter()
     with (
         _usage(files.Report, report, planned, overwrite) as log,
@@ -445,8 +447,8 @@ def _run(
             show(batch.printable(result.line))
 
         batch.run(planned, work, tell, advance, at_once, overwrite, skip or recursive)
-    if len(results) > 1:
-        print(batch.total(results, time.perf_counter() - start), file=sys.stderr)
+    if len(results) + len(left) > 1:
+        print(batch.total(results, len(left), time.perf_counter() - start), file=sys.stderr)
     if log.error:
         print(f"{report}: {log.error}", file=sys.stderr)
     failures = {result.code for result in results} - {0} | ({1} if log.error else set())

@@ -155,12 +155,14 @@ def test_existing_files(png: Path) -> None:
 
 def test_two_sources_for_one_target(tmp_path: Path, small_image: Image.Image) -> None:
     """The first has it, even where files may be replaced."""
-    for name in ("a.png", "a.jpg", "b.png"):
+    names = ("x/a.png", "y/a.png", "b.png")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         small_image.save(tmp_path / name)
-    result = run("compress", "--overwrite", tmp_path / "a.png", tmp_path / "a.jpg", tmp_path / "b.png")
+    result = run("compress", "--overwrite", *(tmp_path / name for name in names), "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "is what" in result.stderr
-    assert left(tmp_path) == {"a.png", "a.jpg", "b.png", "a.aec", "b.aec"}
+    assert left(tmp_path / "out") == {"a.png.aec", "b.aec"}
 
 
 def test_nothing_is_written_over_its_source(png: Path) -> None:
