@@ -49,6 +49,7 @@ class Result:
     error: str = ""  # its class
     seconds: float = 0.0
     done: Done | None = None
+    differs: str = ""  # how what was skipped is not what was asked for
 
     def record(self) -> str:
         """A line of JSON."""
@@ -57,7 +58,9 @@ class Result:
             found |= {"bytes_before": self.done.before, "bytes_after": self.done.after}
             found |= {"width": self.done.width, "height": self.done.height, "notes": list(self.done.notes)}
         if self.error:
-            found |= {"error": self.error, "message": self.line}
+            found["error"] = self.error
+        if self.error or self.differs:
+            found["message"] = self.line
         return json.dumps({**found, "seconds": round(self.seconds, 3)})
 
 
@@ -69,13 +72,14 @@ def run(
     at_once: int = 1,
     overwrite: bool = False,
     skip: bool = False,
+    differs: Callable[[Path], str] = lambda _: "",
 ) -> None:
     """Do every job, whatever becomes of the others.
 
     ``tell`` is called with one result after the other, as they come; in an interrupted batch also with those of the
     jobs that had begun. ``advance`` is told of shares of a job, if there is one at a time; ``at_once`` is how many have
     a thread each, which share the cores. Targets that exist are failures, unless they are to be skipped or written
-    over.
+    over; ``differs`` says of one that is skipped how it is not what was asked for, or nothing.
     """
     owners: dict[str, Path] = {}
     for job in jobs:
@@ -89,7 +93,9 @@ def run(
                 raise FileExistsError(f"{job.target} is what {owner} becomes")
             if to_file and not overwrite and job.target.is_file():
                 if skip:
-                    return Result(job, "skipped", f"{job.source}: skipped, {job.target} exists")
+                    difference = differs(job.target)
+                    line = ", ".join([f"{job.source}: skipped", f"{job.target} exists", *filter(None, [difference])])
+                    return Result(job, "skipped", line, differs=difference)
                 raise FileExistsError(f"{job.target} exists; add --overwrite or --skip-existing")
             done = work(job, advance)
         except Exception as error:

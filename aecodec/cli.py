@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypeVar
@@ -146,6 +147,7 @@ def compress(
         print("aecodec: --delete-source goes with files, not with -", file=sys.stderr)
         raise typer.Exit(2)
     codec = _codec(device, weights, max_pixels)
+    chosen = container.DEFAULT_QUALITY if quality is None else quality
     regions = [_usage(control.Region.parse, text) for text in roi or []]
     masks = {os.path.realpath(region.place) for region in regions if isinstance(region.place, Path)}
     if delete_source and any(os.path.realpath(job.source) in masks for job in planned):
@@ -155,9 +157,8 @@ def compress(
     def work(job: "Job", advance: "Progress") -> "Done":
         data = files.read(job.source)
         before, digest = len(data), files.digest(data) if delete_source else b""
-        picture = files.open_picture(data, max_pixels)
-        if strip:
-            picture = picture.stripped()
+        opened = files.open_picture(data, max_pixels)
+        picture = opened.stripped() if strip else opened
         del data  # large pictures leave no room to spare
         height, width, _ = picture.pixels.shape
         offsets = control.offsets(regions, height, width) if regions else None
@@ -175,7 +176,6 @@ def compress(
                     thumbnail=thumbnail,
                 )
             else:
-                chosen = container.DEFAULT_QUALITY if quality is None else quality
                 coded = codec.compress(picture, chosen, offsets, effort, advance, thumbnail)
         except errors.TargetMissed as error:
             if strict:
@@ -191,7 +191,9 @@ def compress(
             text += "  source deleted" if kept_whole else "  source stays"
         return Done(before, len(coded), width, height, text, picture.notes, missed)
 
-    _run(planned, work, overwrite, skip_existing, recursive, jobs, report, slow=effort > 0, left=left)
+    # what a target or a region was, no file says
+    differs = partial(_difference, codec.model.id, None if targeted or regions else chosen)
+    _run(planned, work, overwrite, skip_existing, recursive, jobs, report, differs, left, slow=effort > 0)
 
 
 @app.command()
@@ -391,6 +393,19 @@ def _codec(device: str, weights: Path | None, max_pixels: int) -> "Codec":
     return _usage(Codec, device, weights or "base", max_pixels)
 
 
+def _difference(model: bytes, quality: int | None, target: Path) -> str:
+    """How an .aec file that exists is not what was asked for, if its header tells."""
+    from . import files
+
+    try:
+        header = container.read_header(files.read(target, container.FIRST_CHUNK), container.MAX_SIDE**2)
+    except (OSError, errors.AecError) as error:
+        return f"which cannot be read: {error}"
+    if header.model != model:
+        return "made with other weights"
+    return "" if quality in (None, header.quality) else f"made with quality {header.quality} in place of {quality}"
+
+
 def _unwind_on_signals() -> None:
     """What is half written goes when the process is asked to end."""
     for name in ("SIGTERM", "SIGHUP"):
@@ -418,13 +433,14 @@ def _run(
     recursive: bool = False,
     at_once: int = 1,
     report: Path | None = None,
+    differs: Callable[[Path], str] = lambda _: "",
+    left: Sequence[str] = (),
     stream: TextIO | None = None,
     slow: bool = False,
-    left: Sequence[str] = (),
 ) -> None:
     """Do every job, print a line for each, and exit with the code that sums them up.
 
-    ``slow``: a bar even for one; ``left``: what to say of files that are left out.
+    ``differs``: see `batch.run`; ``left``: what to say of files that are left out; ``slow``: a bar even for one.
     """
     from . import batch, files
 
@@ -446,9 +462,11 @@ def _run(
             log.add(result.record())
             show(batch.printable(result.line))
 
-        batch.run(planned, work, tell, advance, at_once, overwrite, skip or recursive)
+        batch.run(planned, work, tell, advance, at_once, overwrite, skip or recursive, differs)
     if len(results) + len(left) > 1:
         print(batch.total(results, len(left), time.perf_counter() - start), file=sys.stderr)
+    if differing := sum(bool(result.differs) for result in results):
+        print(f"{differing} skipped, but not as asked for: --overwrite makes them anew", file=sys.stderr)
     if log.error:
         print(f"{report}: {log.error}", file=sys.stderr)
     failures = {result.code for result in results} - {0} | ({1} if log.error else set())

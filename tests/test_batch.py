@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from aecodec import Codec, TargetMissed, batch, files
+from aecodec import Codec, TargetMissed, batch, container, files
 from aecodec.batch import Done
 from aecodec.cli import app
 from aecodec.files import Job
@@ -96,6 +97,31 @@ def test_folders_go_on_where_they_stopped(tree: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in before} == before
     forced = run("compress", "-r", tree / "in", "-o", tree / "out", "--overwrite", "--jobs", 2)
     assert "9 done, 2 failed" in forced.output
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_what_is_skipped_but_not_as_asked_for(tree: Path, jobs: int) -> None:
+    """Another quality, other weights, no whole file: what is kept is told of, and how to make it anew."""
+    command = ["compress", "-r", tree / "in" / "b", "-o", tree / "out", "--jobs", jobs]
+    hint = "skipped, but not as asked for: --overwrite makes them anew"
+    assert hint not in run(*command, "-q", 50).output
+    assert hint not in run(*command).output, "the default is the same"
+    report = tree / "report.jsonl"
+    result = run(*command, "-q", 70, "--report", report)
+    assert result.exit_code == 0
+    assert result.output.count("made with quality 50 in place of 70") == 5
+    assert f"5 {hint}" in result.output
+    assert all("quality 50" in json.loads(line)["message"] for line in report.read_text().splitlines())
+    first, second, *_ = sorted((tree / "out").rglob("*.aec"))
+    first.write_bytes(b"cut")
+    parsed = container.read(second.read_bytes())
+    second.write_bytes(container.write(replace(parsed, header=replace(parsed.header, model=b"another!"))))
+    result = run(*command)
+    assert "which cannot be read: not an .aec file" in result.output
+    assert "made with other weights" in result.output
+    assert f"2 {hint}" in result.output
+    assert hint not in run(*command, "-q", 70, "--overwrite").output
+    assert hint not in run(*command, "--target-bytes", 900).output, "no file says what it was made for"
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
