@@ -77,7 +77,10 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def compress(
-    images: Annotated[list[Path], typer.Argument(help="Images or folders, or - for standard input.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Images or folders, or - for standard input; or an image and the .aec file to write."),
+    ],
     out: Out = None,
     quality: Annotated[
         int | None,
@@ -198,7 +201,10 @@ def compress(
 
 @app.command()
 def decompress(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILES", help=".aec files or folders, or -.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILES", help=".aec files or folders, or -; or an .aec file and the image to write."),
+    ],
     out: Out = None,
     region: Annotated[
         str | None, typer.Option(metavar="X,Y,WIDTH,HEIGHT", help="Decode these pixels only, in less time.")

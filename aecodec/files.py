@@ -148,8 +148,13 @@ def plan(
 
     Without ``out`` each result lies beside its source, with another suffix. With several sources or a folder ``out``
     is a folder, in which folders keep their tree; else it is a folder if it is one already or ends in a slash. Where
-    two would have the same name but for their suffix, both keep it: a.jpg.aec and a.png.aec. Raises `UsageError`.
+    two would have the same name but for their suffix, both keep it: a.jpg.aec and a.png.aec. Of two files without
+    ``out``, the second is what is to be written if its name says so. Raises `UsageError`.
     """
+    outputs = {".aec"} if suffix == ".aec" else image_suffixes()
+    two_files = len(sources) == 2 and not any(_whether(source.is_dir) for source in sources)
+    if not out and two_files and sources[1].suffix.lower() in outputs:
+        sources, out = sources[:1], str(sources[1])
     found, left = expand(sources, recursive, inputs)
     several = len(sources) > 1 or _whether(sources[0].is_dir)
     if several and (STANDARD in sources or out == "-"):

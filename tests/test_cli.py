@@ -100,6 +100,23 @@ def test_formats_by_suffix(png: Path) -> None:
             assert image.format == name
 
 
+def test_a_file_to_read_and_one_to_write(png: Path) -> None:
+    aec, webp = png.parent / "new" / "out.aec", png.parent / "out.webp"
+    assert run("compress", png, aec, "-q", 10).exit_code == 0
+    assert run("decompress", aec, webp).exit_code == 0
+    with Image.open(webp) as image:
+        assert (image.format, image.size) == ("WEBP", (90, 70))
+    assert left(png.parent) == {"photo.png", "new/out.aec", "out.webp"}
+    result = run("compress", png, aec)
+    assert (result.exit_code, "out.aec exists; add --overwrite" in result.stderr) == (1, True)
+    assert run("decompress", aec, png.parent / "out.xpm").exit_code == 2, "a format that is read, not written"
+    assert run("decompress", "-", png.parent / "again.png", stdin=aec.read_bytes()).exit_code == 0
+    assert run("decompress", aec, png.parent / "again.png", "--overwrite").exit_code == 0
+    aec.with_name("copy.aec").write_bytes(aec.read_bytes())
+    assert run("decompress", aec, aec.with_name("copy.aec")).exit_code == 0
+    assert left(aec.parent) == {"out.aec", "out.png", "copy.aec", "copy.png"}, "two to read"
+
+
 def test_standard_streams(png: Path) -> None:
     coded = run("compress", "-", "-o", "-", stdin=png.read_bytes())
     assert coded.exit_code == 0
