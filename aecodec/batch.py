@@ -99,6 +99,8 @@ def run(
                 raise FileExistsError(f"{job.target} exists; add --overwrite or --skip-existing")
             done = work(job, advance)
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and not to_file:  # nobody reads on
+                raise
             seconds = time.perf_counter() - start
             return Result(job, "failed", explain(job.source, error), exit_code(error), type(error).__name__, seconds)
         seconds = time.perf_counter() - start

@@ -36,10 +36,25 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def as_out(text: str) -> str:
+    """Only - itself stands for standard input and output: pathlib takes ./- for the same."""
+    return str(Path(text).absolute()) if Path(text) == Path("-") and text != "-" else text
+
+
+def as_path(text: str) -> Path:
+    return Path(as_out(text))
+
+
 Device = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; what files decode to does not depend on it.")
 ]
-Out = Annotated[str | None, typer.Option("-o", "--out", help="File or folder to write, or - for standard output.")]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "-o", "--out", parser=as_out, metavar="PATH", help="File or folder to write, or - for standard output."
+    ),
+]
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="A weights file of your own, to use instead of the installed one.")
 ]
@@ -49,7 +64,13 @@ Skip = Annotated[
 ]
 Jobs = Annotated[int, typer.Option("--jobs", min=1, max=256, help="How many files to work on at once.")]
 Report = Annotated[
-    Path | None, typer.Option("--report", help="A file to write a line of JSON to for each file that was worked on.")
+    Path | None,
+    typer.Option(
+        "--report",
+        parser=as_path,
+        metavar="PATH",
+        help="A file to write a line of JSON to for each file that was worked on.",
+    ),
 ]
 MaxPixels = Annotated[
     int, typer.Option(min=1, max=container.MAX_SIDE**2, help="Refuse pictures with more pixels.", show_default="2^28")
@@ -60,7 +81,9 @@ Recursive = Annotated[
 
 
 @app.callback(invoke_without_command=True)
-def main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def main(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
     # whoever closes a stream has nothing to say or does not want to hear
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -68,6 +91,7 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, io.TextIOWrapper):
             output.reconfigure(errors="backslashreplace")  # no name of a file ends a batch
+    context.call_on_close(_flush)
     if version:
         import aecodec
 
@@ -75,11 +99,22 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
+def _flush() -> None:
+    """While typer still sees to it that a command whose output nobody reads on ends without a word."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise  # of others, Python tells in the end
+
+
 @app.command()
 def compress(
     images: Annotated[
         list[Path],
-        typer.Argument(help="Images or folders, or - for standard input; or an image and the .aec file to write."),
+        typer.Argument(
+            parser=as_path, help="Images or folders, or - for standard input; or an image and the .aec file to write."
+        ),
     ],
     out: Out = None,
     quality: Annotated[
@@ -203,7 +238,9 @@ def compress(
 def decompress(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="FILES", help=".aec files or folders, or -; or an .aec file and the image to write."),
+        typer.Argument(
+            parser=as_path, metavar="FILES", help=".aec files or folders, or -; or an .aec file and the image to write."
+        ),
     ],
     out: Out = None,
     region: Annotated[
@@ -255,7 +292,7 @@ def decompress(
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="An .aec file, or -.")],
+    path: Annotated[Path, typer.Argument(parser=as_path, metavar="FILE", help="An .aec file, or -.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Print what a file holds, without decoding it."""
@@ -287,15 +324,16 @@ def info(
         return "\n".join(f"{key:15} {printable(str(value))}" for key, value in found.items())
 
     try:
-        print(work())
+        text = work()
     except (OSError, ValueError) as error:
         print(printable(explain(path, error)), file=sys.stderr)
         raise typer.Exit(exit_code(error)) from None
+    print(text)
 
 
 @app.command()
 def verify(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILES", help=".aec files or folders, or -.")],
+    paths: Annotated[list[Path], typer.Argument(parser=as_path, metavar="FILES", help=".aec files or folders, or -.")],
     device: Device = "auto",
     weights: Weights = None,
     max_pixels: MaxPixels = container.MAX_PIXELS,

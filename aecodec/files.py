@@ -5,9 +5,9 @@ import errno
 import hashlib
 import io
 import os
+import secrets
 import stat
 import sys
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -181,6 +181,8 @@ def plan(
         if suffix == ".aec" and name.suffix.lower() in image_suffixes():
             raise UsageError(f"{name}: what is written is an .aec file, whatever the name says")
         jobs.append(Job(path, name))
+    if any(job.target == STANDARD for job in jobs):
+        check_standard_output()  # before any work is done
     return jobs, left
 
 
@@ -222,9 +224,10 @@ def read(path: Path, most: int | None = None) -> bytes:
 def write(path: Path, data: bytes) -> None:
     """Write a file whole: to a temporary file beside it, synced, then renamed. Raises OSError, leaving nothing.
 
-    Devices and pipes are written to as they are.
+    Devices and pipes are written to as they are. Raises `UsageError` for standard output that is a terminal.
     """
     if path == STANDARD:
+        check_standard_output()
         if sys.__stdout__ is None:
             raise OSError(errno.EBADF, "standard output is closed")
         sys.stdout.buffer.write(data)
@@ -234,12 +237,12 @@ def write(path: Path, data: bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
-    writer = f"{os.getpid()}-{threading.get_native_id()}"  # several may write the same file: the last one wins
     name = os.fsdecode(os.fsencode(path.name)[:100])  # names are limited in bytes
-    partial = path.with_name(f".{name}.{writer}.partial")
+    # several may write the same file: the last one wins
+    partial = path.with_name(f".{name}.{secrets.token_hex(8)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:  # never one that is there, nor where a link leads
             if path.exists() and hasattr(os, "fchmod"):
                 os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))  # what was private stays private
             file.write(data)
@@ -247,11 +250,18 @@ def write(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        if not isinstance(error, FileExistsError):  # then it is another's
+            with contextlib.suppress(OSError):
+                partial.unlink()
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
+
+
+def check_standard_output() -> None:
+    """Raises `UsageError` for a terminal, to which files mean anything."""
+    if sys.stdout.isatty():
+        raise UsageError("no file is written to a terminal: name one with --out, or send standard output elsewhere")
 
 
 class Report:

@@ -125,6 +125,24 @@ def test_standard_streams(png: Path) -> None:
         assert image.size == (90, 70)
 
 
+def test_a_file_called_dash(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only - itself is a standard stream."""
+    monkeypatch.chdir(png.parent)
+    Path("photo.png").rename("-")
+    assert run("compress", "./-", "-o", "x.aec", stdin=b"").exit_code == 0
+    assert run("compress", "./-", "--report", "report", stdin=b"").exit_code == 0
+    assert left(Path()) == {"-", "x.aec", "-.aec", "report"}
+    Path("-").unlink()
+    result = run("compress", "-", "-o", "./-", stdin=run("decompress", "x.aec", "-o", "-").stdout_bytes)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert run("verify", "./-", stdin=b"").exit_code == 0
+    assert run("info", "./-", stdin=b"").exit_code == 0
+    assert run("decompress", "./-", "-o", "y.png", "--report", "./-", stdin=b"").exit_code == 2, (
+        "a report on its source"
+    )
+    assert run("decompress", "./-", "-o", "y.png", stdin=b"").exit_code == 0
+
+
 def test_a_slash_means_a_folder(png: Path) -> None:
     assert run("compress", png, "-o", f"{png.parent}/new/").exit_code == 0
     assert left(png.parent) == {"photo.png", "new/photo.aec"}
