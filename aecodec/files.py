@@ -227,9 +227,9 @@ def write(path: Path, data: bytes) -> None:
     Devices and pipes are written to as they are. Raises `UsageError` for standard output that is a terminal.
     """
     if path == STANDARD:
-        check_standard_output()
         if sys.__stdout__ is None:
             raise OSError(errno.EBADF, "standard output is closed")
+        check_standard_output()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
