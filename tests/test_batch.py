@@ -149,7 +149,7 @@ def test_names_that_differ_by_their_suffix_alone(tmp_path: Path, small_image: Im
 
 
 def test_every_format_that_pillow_reads(tmp_path: Path, small_image: Image.Image) -> None:
-    names = ["a.JFIF", "b.jpe", "c.apng", "d.pbm", "e.tga", "f.ico", "g.mpo", "h.qoi", "i.j2k", "j.PNG"]
+    names = ["a.JFIF", "b.jpe", "c.apng", "d.pbm", "e.tga", "f.ico", "g.mpo", "h.sgi", "i.j2k", "j.PNG"]
     plugins = {"k.jxl": "pillow_jxl", "l.heic": "pillow_heif"}
     names += [name for name, plugin in plugins.items() if find_spec(plugin)]
     files.image_suffixes()  # loads the plugins
