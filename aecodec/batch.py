@@ -51,6 +51,7 @@ class Result:
     seconds: float = 0.0
     done: Done | None = None
     trace: str = ""  # where the failure came from, if that is to be shown
+    differs: str = ""  # how what was skipped is not what was asked for
 
     def record(self) -> str:
         """A line of JSON."""
@@ -59,7 +60,9 @@ class Result:
             found |= {"bytes_before": self.done.before, "bytes_after": self.done.after}
             found |= {"width": self.done.width, "height": self.done.height, "notes": list(self.done.notes)}
         if self.error:
-            found |= {"error": self.error, "message": self.line}
+            found["error"] = self.error
+        if self.error or self.differs:
+            found["message"] = self.line
         return json.dumps({**found, "seconds": round(self.seconds, 3)})
 
 
@@ -72,13 +75,15 @@ def run(
     overwrite: bool = False,
     skip: bool = False,
     debug: bool = False,
+    differs: Callable[[Path], str] = lambda _: "",
 ) -> None:
     """Do every job, whatever becomes of the others.
 
     ``tell`` is called with one result after the other, as they come; in an interrupted batch also with those of the
     jobs that had begun. ``advance`` is told of shares of a job, if there is one at a time; ``at_once`` is how many have
     a thread each, which share the cores. Targets that exist are failures, unless they are to be skipped or written
-    over. With ``debug``, results tell where every error came from, else where those did that nobody foresaw.
+    over; ``differs`` says of one that is skipped how it is not what was asked for, or nothing. With ``debug``, results
+    tell where every error came from, else where those did that nobody foresaw.
     """
     owners: dict[str, Path] = {}
     for job in jobs:
@@ -92,10 +97,14 @@ def run(
                 raise FileExistsError(f"{job.target} is what {owner} becomes")
             if to_file and not overwrite and job.target.is_file():
                 if skip:
-                    return Result(job, "skipped", f"{job.source}: skipped, {job.target} exists")
+                    difference = differs(job.target)
+                    line = ", ".join([f"{job.source}: skipped", f"{job.target} exists", *filter(None, [difference])])
+                    return Result(job, "skipped", line, differs=difference)
                 raise FileExistsError(f"{job.target} exists; add --overwrite or --skip-existing")
             done = work(job, advance)
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and not to_file:  # nobody reads on
+                raise
             seconds, name = time.perf_counter() - start, type(error).__name__
             trace = "".join(traceback.format_exception(error)) if debug or not foreseen(error) else ""
             return Result(job, "failed", explain(job.source, error), exit_code(error), name, seconds, trace=trace)
@@ -166,12 +175,12 @@ def exit_code(error: Exception) -> int:
     return 4 if isinstance(error, AecError) else 1
 
 
-def total(results: Sequence[Result], seconds: float) -> str:
-    """A line that sums up."""
+def total(results: Sequence[Result], left: int, seconds: float) -> str:
+    """A line that sums up; ``left``: how many files were left out."""
     counts = {status: sum(r.status == status for r in results) for status in ("done", "skipped", "failed")}
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     before, after = (sum(getattr(r.done, name) for r in results if r.done) for name in ("before", "after"))
-    line = f"{len(results)} files in {seconds:.1f} s: {said}"
+    line = f"{len(results)} files in {seconds:.1f} s: {said}" + (f", {left} left out" if left else "")
     if after:
         line += f"; {size(before)} -> {size(after)}, {max(before, after) / 1e6 / seconds:.1f} MB/s"
     return line

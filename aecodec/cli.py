@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from fractions import Fraction
@@ -41,10 +41,25 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def as_out(text: str) -> str:
+    """Only - itself stands for standard input and output: pathlib takes ./- for the same."""
+    return str(Path(text).absolute()) if Path(text) == Path("-") and text != "-" else text
+
+
+def as_path(text: str) -> Path:
+    return Path(as_out(text))
+
+
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda, or cuda:1 for the second GPU. What files decode to does not depend on it.")
 ]
-Out = Annotated[str | None, typer.Option("-o", "--out", help="File or folder to write, or - for standard output.")]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "-o", "--out", parser=as_out, metavar="PATH", help="File or folder to write, or - for standard output."
+    ),
+]
 Weights = Annotated[
     str | None, typer.Option("--weights", help="Weights to use instead of base: installed ones by name, or a file.")
 ]
@@ -54,12 +69,20 @@ Skip = Annotated[
 ]
 Jobs = Annotated[int, typer.Option("--jobs", min=1, max=256, help="How many files to work on at once.")]
 Report = Annotated[
-    Path | None, typer.Option("--report", help="A file to write a line of JSON to for each file that was worked on.")
+    Path | None,
+    typer.Option(
+        "--report",
+        parser=as_path,
+        metavar="PATH",
+        help="A file to write a line of JSON to for each file that was worked on.",
+    ),
 ]
 MaxPixels = Annotated[
     int, typer.Option(min=1, max=container.MAX_SIDE**2, help="Refuse pictures with more pixels.", show_default="2^28")
 ]
-Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Take the files in folders, and keep the tree.")]
+Recursive = Annotated[
+    bool, typer.Option("-r", "--recursive", help="Take the files in folders, links followed, and keep the tree.")
+]
 
 
 def _show_tracebacks(context: typer.Context, asked: bool) -> None:
@@ -80,6 +103,7 @@ def main(
 ) -> None:
     context.with_resource(_streams())
     context.with_resource(_unwinding_on_signals())
+    context.call_on_close(_flush)
     if version:
         import aecodec
 
@@ -87,9 +111,23 @@ def main(
         raise typer.Exit
 
 
+def _flush() -> None:
+    """While typer still sees to it that a command whose output nobody reads on ends without a word."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise  # of others, Python tells in the end
+
+
 @app.command()
 def compress(
-    images: Annotated[list[Path], typer.Argument(help="Images or folders, or - for standard input.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=as_path, help="Images or folders, or - for standard input; or an image and the .aec file to write."
+        ),
+    ],
     out: Out = None,
     quality: Annotated[
         int | None,
@@ -156,11 +194,12 @@ def compress(
     if strict and not targeted:
         print("aecodec: --strict goes with --target-bytes, --target-bpp or --target-psnr", file=sys.stderr)
         raise typer.Exit(2)
-    planned = _plan(images, out, recursive, files.IMAGE_SUFFIXES, ".aec")
+    planned, left = _usage(files.plan, images, out, recursive, files.image_suffixes(), ".aec")
     if delete_source and any(files.STANDARD in (job.source, job.target) for job in planned):
         print("aecodec: --delete-source goes with files, not with -", file=sys.stderr)
         raise typer.Exit(2)
     codec = _codec(device, weights, max_pixels)
+    chosen = container.DEFAULT_QUALITY if quality is None else quality
     regions = [_usage(control.Region.parse, text) for text in roi or []]
     masks = {os.path.realpath(region.place) for region in regions if isinstance(region.place, Path)}
     if delete_source and any(os.path.realpath(job.source) in masks for job in planned):
@@ -170,9 +209,8 @@ def compress(
     def work(job: "Job", advance: "Progress") -> "Done":
         data = files.read(job.source)
         before, digest = len(data), files.digest(data) if delete_source else b""
-        picture = files.open_picture(data, max_pixels)
-        if strip:
-            picture = picture.stripped()
+        opened = files.open_picture(data, max_pixels)
+        picture = opened.stripped() if strip else opened
         del data  # large pictures leave no room to spare
         height, width, _ = picture.pixels.shape
         offsets = control.offsets(regions, height, width) if regions else None
@@ -190,7 +228,6 @@ def compress(
                     thumbnail=thumbnail,
                 )
             else:
-                chosen = container.DEFAULT_QUALITY if quality is None else quality
                 coded = codec.compress(picture, chosen, offsets, effort, advance, thumbnail)
         except errors.TargetMissed as error:
             if strict:
@@ -205,12 +242,19 @@ def compress(
             text += "  source stays" if picture.notes else "  source deleted"
         return Done(before, len(coded), width, height, text, picture.notes, missed)
 
-    _run(planned, work, overwrite, skip_existing, recursive, jobs, report, slow=effort > 0)
+    # what a target or a region was, no file says
+    differs = partial(_difference, codec.model.id, None if targeted or regions else chosen)
+    _run(planned, work, overwrite, skip_existing, recursive, jobs, report, differs, left, slow=effort > 0)
 
 
 @app.command()
 def decompress(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILES", help=".aec files or folders, or -.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=as_path, metavar="FILES", help=".aec files or folders, or -; or an .aec file and the image to write."
+        ),
+    ],
     out: Out = None,
     region: Annotated[
         str | None, typer.Option(metavar="X,Y,WIDTH,HEIGHT", help="Decode these pixels only, in less time.")
@@ -238,7 +282,7 @@ def decompress(
     from . import files
     from .batch import Done, size
 
-    planned = _plan(paths, out, recursive, {".aec"}, ".png")
+    planned, _ = _usage(files.plan, paths, out, recursive, {".aec"}, ".png")
     formats = {job: _usage(files.image_format, job.target) for job in planned}
     box = _usage(files.parse_region, region) if region is not None else None
     codec = _codec(device, weights, max_pixels)
@@ -263,7 +307,7 @@ def decompress(
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="An .aec file, or -.")],
+    path: Annotated[Path, typer.Argument(parser=as_path, metavar="FILE", help="An .aec file, or -.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -296,14 +340,15 @@ def info(
         return "\n".join(f"{key:15} {printable(str(value))}" for key, value in found.items())
 
     try:
-        print(work())
+        text = work()
     except Exception as error:
         _fail(error, explain(path, error), exit_code(error))
+    print(text)
 
 
 @app.command()
 def verify(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILES", help=".aec files or folders, or -.")],
+    paths: Annotated[list[Path], typer.Argument(parser=as_path, metavar="FILES", help=".aec files or folders, or -.")],
     device: Device = "auto",
     weights: Weights = None,
     max_pixels: MaxPixels = container.MAX_PIXELS,
@@ -316,7 +361,7 @@ def verify(
     from . import files
     from .batch import Done
 
-    found = _usage(files.expand, paths, recursive, {".aec"})
+    found, _ = _usage(files.expand, paths, recursive, {".aec"})
     codec = _codec(device, weights, max_pixels)
 
     def work(job: "Job", _: "Progress") -> "Done":
@@ -409,10 +454,17 @@ def _codec(device: str, weights: str | None, max_pixels: int) -> "Codec":
     return _usage(Codec, device, weights or "base", max_pixels)
 
 
-def _plan(sources: list[Path], out: str | None, recursive: bool, inputs: set[str], suffix: str) -> "list[Job]":
+def _difference(model: bytes, quality: int | None, target: Path) -> str:
+    """How an .aec file that exists is not what was asked for, if its header tells."""
     from . import files
 
-    return _usage(files.plan, sources, out, recursive, inputs, suffix)
+    try:
+        header = container.read_header(files.read(target, container.FIRST_CHUNK), container.MAX_SIDE**2)
+    except (OSError, errors.AecError) as error:
+        return f"which cannot be read: {error}"
+    if header.model != model:
+        return "made with other weights"
+    return "" if quality in (None, header.quality) else f"made with quality {header.quality} in place of {quality}"
 
 
 @contextmanager
@@ -481,16 +533,23 @@ def _run(
     recursive: bool = False,
     at_once: int = 1,
     report: Path | None = None,
+    differs: Callable[[Path], str] = lambda _: "",
+    left: Sequence[str] = (),
     stream: TextIO | None = None,
     slow: bool = False,
 ) -> None:
-    """Do every job, print a line for each, and exit with the code that sums them up. ``slow``: a bar even for one."""
+    """Do every job, print a line for each, and exit with the code that sums them up.
+
+    ``differs``: see `batch.run`; ``left``: what to say of files that are left out; ``slow``: a bar even for one.
+    """
     from . import batch, files
 
     if overwrite and skip:
         print("aecodec: --overwrite and --skip-existing exclude each other", file=sys.stderr)
         raise typer.Exit(2)
     results: list[batch.Result] = []
+    for line in left:
+        print(batch.printable(line), file=sys.stderr)
     start = time.perf_counter()
     with (
         _usage(files.Report, report, planned, overwrite) as log,
@@ -502,9 +561,11 @@ def _run(
             log.add(result.record())
             show("\n".join(batch.printable(line) for line in [*result.trace.splitlines(), result.line]))
 
-        batch.run(planned, work, tell, advance, at_once, overwrite, skip or recursive, _debug.get())
-    if len(results) > 1:
-        print(batch.total(results, time.perf_counter() - start), file=sys.stderr)
+        batch.run(planned, work, tell, advance, at_once, overwrite, skip or recursive, _debug.get(), differs)
+    if len(results) + len(left) > 1:
+        print(batch.total(results, len(left), time.perf_counter() - start), file=sys.stderr)
+    if differing := sum(bool(result.differs) for result in results):
+        print(f"{differing} skipped, but not as asked for: --overwrite makes them anew", file=sys.stderr)
     if log.error:
         print(f"{report}: {log.error}", file=sys.stderr)
     failures = {result.code for result in results} - {0} | ({1} if log.error else set())

@@ -5,12 +5,15 @@ import errno
 import hashlib
 import io
 import os
+import secrets
 import stat
 import sys
-import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,9 @@ from .image import Picture, check_format, from_any, without_pillows_limit
 
 STANDARD = Path("-")  # standard input or output
 BLOCK = 1 << 20  # bytes that are read at once
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2"}
+PLUGINS = ("pillow_heif.HeifImagePlugin", "pillow_jxl")  # which Pillow does not find by itself
+# programs, wrappers, what is recognised but not decoded, and what is coded already
+NO_PICTURES = {"EPS", "WMF", "IPTC", "BUFR", "GRIB", "HDF5", "MPEG", "AEC"}
 REPORT_START = b'{"source": '  # of each line
 
 FORMATS = {
@@ -65,60 +70,101 @@ class Job:
     target: Path
 
 
-def expand(sources: Sequence[Path], recursive: bool, suffixes: set[str]) -> list[tuple[Path, Path]]:
+@cache
+def image_suffixes() -> set[str]:
+    """Those of the formats that the installed Pillow reads, in lower case; plugins for more of them are loaded."""
+    for plugin in PLUGINS:
+        with contextlib.suppress(ImportError):
+            import_module(plugin)
+    suffixes = Image.registered_extensions()  # loads all of Pillow's own
+    formats = {*Image.OPEN, "MPO"} - NO_PICTURES  # MPO is opened as JPEG
+    return {suffix for suffix, name in suffixes.items() if name in formats}
+
+
+def expand(sources: Sequence[Path], recursive: bool, suffixes: set[str]) -> tuple[list[tuple[Path, Path]], list[str]]:
     """The files that are meant, each with the folder that it was found in, relative to the one that was given.
 
-    Raises `UsageError`.
+    And a line for each file in a folder that is left out. Raises `UsageError`.
     """
     if not sources:
         raise UsageError("no files given")
-    found = []
+    found, left = [], []
     for source in sources:
-        try:
-            folder = source.is_dir()
-        except OSError:  # told as a job, for the others to go on
-            folder = False
-        if not folder:
+        if not _whether(source.is_dir):
             found.append((source, Path()))
         elif recursive:
-            paths = _walk(source, suffixes)
+            paths, others = _walk(source, suffixes)
             found += [(path, Path() if path == source else path.parent.relative_to(source)) for path in paths]
+            left += others
         else:
             raise UsageError(f"{source}: a folder; add --recursive to take the files in it")
     if not found:
-        raise UsageError("no files found")
-    return found
+        raise UsageError("; ".join(["no files found", *left]))
+    return found, left
 
 
-def _walk(folder: Path, suffixes: set[str]) -> list[Path]:
-    closed: list[Path] = []  # folders that cannot be read: jobs that fail, for the others to go on
-    tree = os.walk(folder, onerror=lambda error: closed.append(Path(error.filename)))
-    paths = [Path(top, name) for top, _, names in tree for name in names if Path(name).suffix.lower() in suffixes]
-    return sorted([*closed, *(p for p in paths if not _is_special(p))])
+def _walk(folder: Path, suffixes: set[str]) -> tuple[list[Path], list[str]]:
+    """The files with these suffixes, and a line for each other one but what is coded already.
+
+    Links are followed. No place is searched twice, as they may run in circles.
+    """
+    paths: list[Path] = []  # among them folders that cannot be read: jobs that fail, for the others to go on
+    files: list[Path] = []
+    left: list[str] = []
+    searched: set[str] = set()
+    starts = [folder]
+    for start in starts:  # to which links to folders are added
+        for top, below, names in os.walk(start, onerror=lambda error: paths.append(Path(error.filename))):
+            place = os.path.realpath(top)
+            if place in searched:
+                left.append(f"{top}: left out, leads to {place}, which is searched anyway")
+                below.clear()
+                continue
+            searched.add(place)
+            starts += [path for name in sorted(below) if _whether((path := Path(top, name)).is_symlink)]
+            files += [Path(top, name) for name in names]
+    for path in sorted(files):
+        suffix = path.suffix.lower()
+        if path.name.startswith("._"):
+            left.append(f"{path}: left out, what macOS keeps beside a file")
+        elif suffix not in suffixes:
+            left += [f"{path}: left out, no picture by its name"] if suffix != ".aec" else []
+        elif _whether(path.exists) and not _whether(path.is_file):
+            left.append(f"{path}: left out, neither a file nor a folder")
+        else:  # also what cannot be looked at, a dead link for instance: a job that fails
+            paths.append(path)
+    return sorted(paths), left
 
 
-def _is_special(path: Path) -> bool:
-    """A pipe, which never ends, or the like. What cannot be looked at, a dead link for instance, is told as a job."""
+def _whether(test: Callable[[], bool]) -> bool:
+    """Not, if it cannot be told."""
     try:
-        return not path.is_file() and path.exists()
+        return test()
     except OSError:
         return False
 
 
-def plan(sources: Sequence[Path], out: str | None, recursive: bool, inputs: set[str], suffix: str) -> list[Job]:
-    """Which file becomes which.
+def plan(
+    sources: Sequence[Path], out: str | None, recursive: bool, inputs: set[str], suffix: str
+) -> tuple[list[Job], list[str]]:
+    """Which file becomes which, and a line for each file in a folder that is left out.
 
     Without ``out`` each result lies beside its source, with another suffix. With several sources or a folder ``out``
-    is a folder, in which folders keep their tree; else it is a folder if it is one already or ends in a slash.
-    Raises `UsageError`.
+    is a folder, in which folders keep their tree; else it is a folder if it is one already or ends in a slash. Where
+    two would have the same name but for their suffix, both keep it: a.jpg.aec and a.png.aec. Of two files without
+    ``out``, the second is what is to be written if its name says so. Raises `UsageError`.
     """
-    found = expand(sources, recursive, inputs)
-    several = len(sources) > 1 or sources[0].is_dir()
+    outputs = {".aec"} if suffix == ".aec" else image_suffixes()
+    two_files = len(sources) == 2 and not any(_whether(source.is_dir) for source in sources)
+    if not out and two_files and sources[1].suffix.lower() in outputs:
+        sources, out = sources[:1], str(sources[1])
+    found, left = expand(sources, recursive, inputs)
+    several = len(sources) > 1 or _whether(sources[0].is_dir)
     if several and (STANDARD in sources or out == "-"):
         raise UsageError("'-' goes with a single file")
     if several and out and Path(out).exists() and not Path(out).is_dir():
         raise UsageError(f"{out}: not a folder, but several files are to be written")
-    jobs = []
+    wanted = []
     for path, below in found:
         if not out:
             target = path if path == STANDARD else path.with_suffix(suffix)
@@ -128,20 +174,29 @@ def plan(sources: Sequence[Path], out: str | None, recursive: bool, inputs: set[
             target = Path(out) / below / (path.stem + suffix)
         else:
             target = Path(out)
-        if STANDARD not in (path, target) and (target == path or _same_file(target, path)):
+        wanted.append((path, target))
+    claims = Counter(_place(target) for _, target in set(wanted))
+    jobs = []
+    for path, target in wanted:
+        name = target.with_name(path.name + suffix) if claims[_place(target)] > 1 else target
+        if STANDARD not in (path, name) and (name == path or _same_file(name, path)):
             raise UsageError(f"{path}: would be written over itself")
-        if suffix == ".aec" and target.suffix.lower() in IMAGE_SUFFIXES:
-            raise UsageError(f"{target}: what is written is an .aec file, whatever the name says")
-        jobs.append(Job(path, target))
-    return jobs
+        if suffix == ".aec" and name.suffix.lower() in image_suffixes():
+            raise UsageError(f"{name}: what is written is an .aec file, whatever the name says")
+        jobs.append(Job(path, name))
+    if any(job.target == STANDARD for job in jobs):
+        check_standard_output()  # before any work is done
+    return jobs, left
+
+
+def _place(path: Path) -> str:
+    """The same for two names of a file, as for those that some file systems take for the same."""
+    return os.path.realpath(path).casefold()
 
 
 def _same_file(target: Path, path: Path) -> bool:
     """Whether two names, by links, stand for one file."""
-    try:
-        return target.samefile(path)
-    except OSError:
-        return False
+    return _whether(lambda: target.samefile(path))
 
 
 def parse_region(text: str) -> tuple[int, int, int, int]:
@@ -173,11 +228,12 @@ def write(path: Path, data: bytes, source: Path = STANDARD) -> None:
     """Write a file whole: to a temporary file beside it, synced, then renamed. Raises OSError, leaving nothing.
 
     A new file may be read and written by nobody who may not do that with its ``source``. Devices and pipes are written
-    to as they are.
+    to as they are. Raises `UsageError` for standard output that is a terminal.
     """
     if path == STANDARD:
         if sys.__stdout__ is None:
             raise OSError(errno.EBADF, "standard output is closed")
+        check_standard_output()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
@@ -185,12 +241,12 @@ def write(path: Path, data: bytes, source: Path = STANDARD) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
-    writer = f"{os.getpid()}-{threading.get_native_id()}"  # several may write the same file: the last one wins
     name = os.fsdecode(os.fsencode(path.name)[:100])  # names are limited in bytes
-    partial = path.with_name(f".{name}.{writer}.partial")
+    # several may write the same file: the last one wins
+    partial = path.with_name(f".{name}.{secrets.token_hex(8)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:  # never one that is there, nor where a link leads
             if hasattr(os, "fchmod"):  # what was private stays private
                 if path.exists():
                     os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
@@ -201,11 +257,18 @@ def write(path: Path, data: bytes, source: Path = STANDARD) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        if not isinstance(error, FileExistsError):  # then it is another's
+            with contextlib.suppress(OSError):
+                partial.unlink()
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
+
+
+def check_standard_output() -> None:
+    """Raises `UsageError` for a terminal, to which files mean anything."""
+    if sys.stdout.isatty():
+        raise UsageError("no file is written to a terminal: name one with --out, or send standard output elsewhere")
 
 
 class Report:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from aecodec.batch import printable
 from aecodec.container import MAX_PIXELS
-from aecodec.files import IMAGE_SUFFIXES, open_picture
+from aecodec.files import image_suffixes, open_picture
 from aecodec.image import without_pillows_limit
 from aecodec.metrics.ssimulacra2 import SMALLEST as SSIMULACRA2_SMALLEST
 
@@ -45,7 +45,7 @@ def find(folder: Path | None) -> list[Path]:
         return [default_folder() / name for name in PHOTOGRAPHS]
     if not folder.is_dir():
         raise ValueError(f"{folder}: not a folder")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in image_suffixes() and not p.is_dir())
     if not paths:
         raise ValueError(f"no images in {folder}")
     return paths

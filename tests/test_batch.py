@@ -10,6 +10,8 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from aecodec import Codec, TargetMissed, batch, files
+from aecodec import Codec, TargetMissed, batch, container, files
 from aecodec.batch import Done
 from aecodec.cli import app
 from aecodec.files import Job
@@ -100,12 +102,108 @@ def test_folders_go_on_where_they_stopped(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
+def test_what_is_skipped_but_not_as_asked_for(tree: Path, jobs: int) -> None:
+    """Another quality, other weights, no whole file: what is kept is told of, and how to make it anew."""
+    command = ["compress", "-r", tree / "in" / "b", "-o", tree / "out", "--jobs", jobs]
+    hint = "skipped, but not as asked for: --overwrite makes them anew"
+    assert hint not in run(*command, "-q", 50).output
+    assert hint not in run(*command).output, "the default is the same"
+    report = tree / "report.jsonl"
+    result = run(*command, "-q", 70, "--report", report)
+    assert result.exit_code == 0
+    assert result.output.count("made with quality 50 in place of 70") == 5
+    assert f"5 {hint}" in result.output
+    assert all("quality 50" in json.loads(line)["message"] for line in report.read_text().splitlines())
+    first, second, *_ = sorted((tree / "out").rglob("*.aec"))
+    first.write_bytes(b"cut")
+    parsed = container.read(second.read_bytes())
+    second.write_bytes(container.write(replace(parsed, header=replace(parsed.header, model=b"another!"))))
+    result = run(*command)
+    assert "which cannot be read: not an .aec file" in result.output
+    assert "made with other weights" in result.output
+    assert f"2 {hint}" in result.output
+    assert hint not in run(*command, "-q", 70, "--overwrite").output
+    assert hint not in run(*command, "--target-bytes", 900).output, "no file says what it was made for"
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
 def test_one_target_for_two_sources(tmp_path: Path, small_image: Image.Image, jobs: int) -> None:
-    for name in ("x.png", "x.jpg"):
-        small_image.save(tmp_path / name)
-    result = run("compress", tmp_path / "x.png", tmp_path / "x.jpg", "-o", tmp_path / "out", "--jobs", jobs)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        small_image.save(tmp_path / name / "x.png")
+    sources = tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"
+    result = run("compress", *sources, "-o", tmp_path / "out", "--jobs", jobs)
     assert result.exit_code == 1
-    assert f"x.aec is what {tmp_path / 'x.png'} becomes" in result.output
+    assert f"x.png.aec is what {sources[0]} becomes" in result.output
+
+
+def test_names_that_differ_by_their_suffix_alone(tmp_path: Path, small_image: Image.Image) -> None:
+    """Both are kept, under names that do not depend on which of them is there still."""
+    names = ("x.png", "x.jpg", "deep/X.webp", "deep/x.tif", "y.png")
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        small_image.save(tmp_path / "in" / name)
+    assert run("compress", "-r", tmp_path / "in", "-o", tmp_path / "out").exit_code == 0
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.aec")}
+    assert written == {"x.png.aec", "x.jpg.aec", "deep/X.webp.aec", "deep/x.tif.aec", "y.aec"}
+    assert run("decompress", "-r", tmp_path / "out", "-o", tmp_path / "back").exit_code == 0
+    assert len(list((tmp_path / "back").rglob("*.png"))) == len(names)
+
+
+def test_every_format_that_pillow_reads(tmp_path: Path, small_image: Image.Image) -> None:
+    names = ["a.JFIF", "b.jpe", "c.apng", "d.pbm", "e.tga", "f.ico", "g.mpo", "h.sgi", "i.j2k", "j.PNG"]
+    plugins = {"k.jxl": "pillow_jxl", "l.heic": "pillow_heif"}
+    names += [name for name, plugin in plugins.items() if find_spec(plugin)]
+    files.image_suffixes()  # loads the plugins
+    for name in names:
+        small_image.convert("1" if name == "d.pbm" else "RGB").save(tmp_path / name)
+    result = run("compress", "-r", tmp_path, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert {path.stem for path in (tmp_path / "out").iterdir()} == {name[0] for name in names}
+
+
+def test_plugins_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PLUGINS", ("no_such_plugin", "json.no_such_module"))
+    suffixes = files.image_suffixes.__wrapped__()
+    assert {".jpg", ".png", ".tif"} <= suffixes
+    assert not {".eps", ".h5", ".mpg", ".aec"} & suffixes
+
+
+def test_what_is_left_out_is_named_and_counted(tree: Path) -> None:
+    (tree / "in" / "a" / "broken.png").unlink()
+    (tree / "in" / "empty.jpg").unlink()
+    others = [tree / "in" / "a" / name for name in ("notes.txt", "._1.png", "raw", "drawing.eps")]
+    for path in others:
+        path.write_bytes(b"\0\5\x16\7")
+    (tree / "in" / "a" / "1.aec").write_bytes(b"what was coded already is no loss")
+    result = run("compress", "-r", tree / "in", "-o", tree / "out")
+    assert result.exit_code == 0
+    named = {line.split(": left out, ")[0] for line in result.output.splitlines() if ": left out, " in line}
+    assert named == {str(path) for path in others}
+    assert "9 done, 4 left out; " in result.output
+    (tree / "out" / "a" / "._1.aec").write_bytes(b"\0\5\x16\7")
+    assert run("verify", "-r", tree / "out").exit_code == 0
+    for path in (tree / "in").rglob("*.png"):
+        path.rename(path.with_suffix(".raw"))
+    nothing = run("compress", "-r", tree / "in", "-o", tree / "out")
+    assert (nothing.exit_code, "no files found; " in nothing.output) == (2, True)
+    assert "1.raw: left out" in nothing.output
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path, small_image: Image.Image) -> None:
+    for folder in ("in", "elsewhere", "in/z"):
+        (tmp_path / folder).mkdir()
+        small_image.save(tmp_path / folder / f"{folder[-1]}.png")
+    links = {"in/more": "elsewhere", "in/self": "in", "in/z/up": "in", "elsewhere/back": "in", "in/again": "in/z"}
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(tmp_path / target)
+    (tmp_path / "in" / "dead").symlink_to(tmp_path / "nowhere")
+    result = run("compress", "-r", tmp_path / "in", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
+    assert written == {"n.aec", "z/z.aec", "more/e.aec"}
+    left = [line.split(":")[0] for line in result.output.splitlines() if "left out, leads to" in line]
+    assert sorted(left) == sorted(str(tmp_path / "in" / name) for name in ("self", "z/up", "more/back", "again"))
 
 
 def test_a_report_that_cannot_be_written(tmp_path: Path, small_image: Image.Image) -> None:
@@ -242,13 +340,17 @@ def test_one_target_by_two_names(tmp_path: Path, small_image: Image.Image, jobs:
     """Nothing is deleted that was not kept."""
     (tmp_path / "p").mkdir()
     (tmp_path / "q").symlink_to("p")
+    (tmp_path / "elsewhere").mkdir()
     small_image.save(tmp_path / "p" / "z.jpg")
-    small_image.save(tmp_path / "p" / "z.png")
-    sources = tmp_path / "q" / "z.jpg", tmp_path / "p" / "z.png"
+    small_image.save(tmp_path / "elsewhere" / "z.jpg")
+    (tmp_path / "elsewhere" / "z.jpg.aec").symlink_to(tmp_path / "p" / "z.jpg.aec")
+    (tmp_path / "elsewhere" / "z.aec").symlink_to(tmp_path / "p" / "z.aec")
+    sources = tmp_path / "q" / "z.jpg", tmp_path / "elsewhere" / "z.jpg"
     result = run("compress", *sources, "--delete-source", "--overwrite", "--jobs", jobs)
     assert result.exit_code == 1
-    assert f"z.aec is what {sources[0]} becomes" in result.output
-    assert {path.name for path in (tmp_path / "p").iterdir()} == {"z.aec", "z.png"}
+    assert f"z.jpg.aec is what {sources[0]} becomes" in result.output
+    assert {path.name for path in (tmp_path / "p").iterdir()} == {"z.jpg.aec"}
+    assert sources[1].exists()
 
 
 def test_names_that_mean_something_to_a_terminal(tmp_path: Path, codec: Codec, small: Plane) -> None:
@@ -333,8 +435,8 @@ def test_a_source_that_has_changed_since_stays(
 
 
 def test_a_closed_folder_that_is_given_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_walk", lambda folder, suffixes: [folder])
-    assert files.expand([tmp_path], True, {".png"}) == [(tmp_path, Path())]
+    monkeypatch.setattr(files, "_walk", lambda folder, suffixes: ([folder], []))
+    assert files.expand([tmp_path], True, {".png"}) == ([(tmp_path, Path())], [])
 
 
 def test_only_the_metadata_that_does_not_fit_is_left_out(small_image: Image.Image) -> None:

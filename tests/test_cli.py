@@ -110,12 +110,47 @@ def test_formats_by_suffix(png: Path) -> None:
             assert image.format == name
 
 
+def test_a_file_to_read_and_one_to_write(png: Path) -> None:
+    aec, webp = png.parent / "new" / "out.aec", png.parent / "out.webp"
+    assert run("compress", png, aec, "-q", 10).exit_code == 0
+    assert run("decompress", aec, webp).exit_code == 0
+    with Image.open(webp) as image:
+        assert (image.format, image.size) == ("WEBP", (90, 70))
+    assert left(png.parent) == {"photo.png", "new/out.aec", "out.webp"}
+    result = run("compress", png, aec)
+    assert (result.exit_code, "out.aec exists; add --overwrite" in result.stderr) == (1, True)
+    assert run("decompress", aec, png.parent / "out.xpm").exit_code == 2, "a format that is read, not written"
+    assert run("decompress", "-", png.parent / "again.png", stdin=aec.read_bytes()).exit_code == 0
+    assert run("decompress", aec, png.parent / "again.png", "--overwrite").exit_code == 0
+    aec.with_name("copy.aec").write_bytes(aec.read_bytes())
+    assert run("decompress", aec, aec.with_name("copy.aec")).exit_code == 0
+    assert left(aec.parent) == {"out.aec", "out.png", "copy.aec", "copy.png"}, "two to read"
+
+
 def test_standard_streams(png: Path) -> None:
     coded = run("compress", "-", "-o", "-", stdin=png.read_bytes())
     assert coded.exit_code == 0
     decoded = run("decompress", "-", stdin=coded.stdout_bytes)
     with Image.open(io.BytesIO(decoded.stdout_bytes)) as image:
         assert image.size == (90, 70)
+
+
+def test_a_file_called_dash(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only - itself is a standard stream."""
+    monkeypatch.chdir(png.parent)
+    Path("photo.png").rename("-")
+    assert run("compress", "./-", "-o", "x.aec", stdin=b"").exit_code == 0
+    assert run("compress", "./-", "--report", "report", stdin=b"").exit_code == 0
+    assert left(Path()) == {"-", "x.aec", "-.aec", "report"}
+    Path("-").unlink()
+    result = run("compress", "-", "-o", "./-", stdin=run("decompress", "x.aec", "-o", "-").stdout_bytes)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert run("verify", "./-", stdin=b"").exit_code == 0
+    assert run("info", "./-", stdin=b"").exit_code == 0
+    assert run("decompress", "./-", "-o", "y.png", "--report", "./-", stdin=b"").exit_code == 2, (
+        "a report on its source"
+    )
+    assert run("decompress", "./-", "-o", "y.png", stdin=b"").exit_code == 0
 
 
 def test_a_slash_means_a_folder(png: Path) -> None:
@@ -167,12 +202,14 @@ def test_existing_files(png: Path) -> None:
 
 def test_two_sources_for_one_target(tmp_path: Path, small_image: Image.Image) -> None:
     """The first has it, even where files may be replaced."""
-    for name in ("a.png", "a.jpg", "b.png"):
+    names = ("x/a.png", "y/a.png", "b.png")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         small_image.save(tmp_path / name)
-    result = run("compress", "--overwrite", tmp_path / "a.png", tmp_path / "a.jpg", tmp_path / "b.png")
+    result = run("compress", "--overwrite", *(tmp_path / name for name in names), "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "is what" in result.stderr
-    assert left(tmp_path) == {"a.png", "a.jpg", "b.png", "a.aec", "b.aec"}
+    assert left(tmp_path / "out") == {"a.png.aec", "b.aec"}
 
 
 def test_nothing_is_written_over_its_source(png: Path) -> None:

@@ -1,5 +1,6 @@
 """What goes wrong around the codec: kills, signals, full disks, other writers. No half file, no lost input."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from aecodec.cli import app
 from aecodec.image import Plane
 
 from . import kills
+from .make_golden import FOLDER
 
 TOOL = (sys.executable, "-m", "aecodec")
 
@@ -113,6 +115,21 @@ def test_a_full_disk(codec: Codec, photo: Plane, tmp_path: Path, small_disk: Pat
     assert [source.exists() for source in sources] == [True, False]
 
 
+def test_the_partial_file_is_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a link nor a file of that name is written to, or removed."""
+    monkeypatch.setattr("secrets.token_hex", lambda _: "known")
+    partial, other = tmp_path / ".a.aec.known.partial", tmp_path / "other"
+    other.write_bytes(b"another's")
+    partial.symlink_to(other)
+    with pytest.raises(FileExistsError):
+        files.write(tmp_path / "a.aec", b"new")
+    assert partial.is_symlink()
+    assert other.read_bytes() == b"another's"
+    partial.unlink()
+    files.write(tmp_path / "a.aec", b"new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"other": b"another's", "a.aec": b"new"}
+
+
 def test_a_limit_of_file_size(tmp_path: Path) -> None:
     """As a full disk, where none can be mounted."""
     resource = pytest.importorskip("resource")
@@ -139,6 +156,44 @@ def test_an_image_is_not_written_over_by_way_of_a_link(tmp_path: Path, small_ima
     assert result.exit_code == 2
     assert "over itself" in result.stderr
     assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "unbuffered"), [("verify -r .", ""), ("info 0.aec", ""), ("info 0.aec", "1"), ("decompress - -o -", "")]
+)
+def test_a_pipe_that_nobody_reads_ends_the_command_without_a_word(
+    tmp_path: Path, command: str, unbuffered: str
+) -> None:
+    (tmp_path / "0.aec").write_bytes((FOLDER / "rgb.aec").read_bytes())
+    end, start = os.pipe()
+    os.close(end)
+    with (tmp_path / "0.aec").open("rb") as source:
+        done = subprocess.run(
+            (*TOOL, *command.split()),
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdin=source,
+            stdout=start,
+            stderr=subprocess.PIPE,
+        )
+    os.close(start)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_no_file_is_written_to_a_terminal(tmp_path: Path, small_image: Image.Image) -> None:
+    pty = pytest.importorskip("pty")
+    small_image.save(tmp_path / "photo.png")
+    controller, terminal = pty.openpty()
+    for arguments in (("photo.png", "-o", "-"), ("-",)):
+        with (tmp_path / "photo.png").open("rb") as source:
+            command = [*TOOL, "compress", *arguments]
+            done = subprocess.run(
+                command, check=False, cwd=tmp_path, stdin=source, stdout=terminal, stderr=subprocess.PIPE, text=True
+            )
+        assert (done.returncode, "no file is written to a terminal" in done.stderr) == (2, True)
+    os.close(terminal)
+    os.close(controller)
 
 
 def test_closed_streams(tmp_path: Path, small_image: Image.Image) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..container import MAX_PIXELS
-from ..files import IMAGE_SUFFIXES, open_picture
+from ..files import image_suffixes, open_picture
 from ..image import Plane, without_pillows_limit
 
 GRAY_SHARE = 0.05
@@ -29,7 +29,7 @@ LETTERS = list(string.ascii_letters + string.digits + string.punctuation + 12 * 
 def find_images(folders: Sequence[Path], smallest_side: int) -> tuple[list[Path], int]:
     """All images below the folders with sides of at least ``smallest_side``, and how many files were skipped."""
     files, skipped = [], 0
-    for path in sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
+    for path in sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in image_suffixes()):
         large_enough = False
         with contextlib.suppress(Exception):  # broken files make Pillow's readers raise almost anything
             if path.is_file():  # a pipe would never end
