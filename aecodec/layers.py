@@ -75,8 +75,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() or x.device.type != "cpu":
             with torch.autocast(x.device.type, torch.bfloat16, enabled=self.reduced):
-                y = self.project(activate(self.expand(self.depthwise(x))))
-            return x + y
+                branch: Tensor = self.project(activate(self.expand(self.depthwise(x))))
+            return x + branch
         # piece by piece, so that what is hidden stays in the cache: it is the largest thing here
         y = self.depthwise(x)
         result = torch.empty(x.shape, dtype=x.dtype, device=x.device)

@@ -185,9 +185,10 @@ def initialise_with_klt(analysis: Analysis, synthesis: Synthesis, patches: Tenso
     second = (analysis.to_eighth, synthesis.to_quarter)
     third = (analysis.to_latents, synthesis.from_latents)
     # channels at 1/4 that the transform does not need start with weights on their way in and none on their way out
-    spare_in, spare_out = first[0].weight[48:].clone(), second[1].weight.clone().unflatten(0, (4, -1))[:, 48:]
+    quarter = len(first[0].weight)
+    spare_in, spare_out = first[0].weight[48:].clone(), second[1].weight.clone().reshape(4, quarter, -1)[:, 48:]
     x = unshuffle((patches - 0.5) * 3, 4)  # [n, 4, 4, 48]
-    set_pair(*first, principal(x, len(first[0].weight)))
+    set_pair(*first, principal(x, quarter))
     x = unshuffle(first[0](x), 2)  # [n, 2, 2, 4 * quarter]
     set_pair(*second, principal(x, len(second[0].weight)))
     x = unshuffle(second[0](x), 2)  # [n, 1, 1, 4 * eighth]
@@ -197,7 +198,8 @@ def initialise_with_klt(analysis: Analysis, synthesis: Synthesis, patches: Tenso
     rows[:n] = rows[:n].reshape(-1, 4, rows.shape[1]).transpose(0, 1).reshape(n, -1)
     set_pair(*third, rows)
     first[0].weight[48:] = spare_in
-    second[1].weight.unflatten(0, (4, -1))[:, 48:] = spare_out
+    second[1].weight.view(4, quarter, -1)[:, 48:] = spare_out
     third[0].weight.mul_(scale)
     third[1].weight.div_(scale)
-    return third[0](x).flatten(0, 2).std(0)
+    deviations: Tensor = third[0](x).flatten(0, 2).std(0)
+    return deviations

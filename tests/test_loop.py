@@ -43,7 +43,7 @@ def test_resuming_goes_on_exactly(folder: Path, tmp_path: Path) -> None:
 def test_a_run_goes_on_from_weights(
     folder: Path, tmp_path: Path, fine_weights: Path, fine: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop.registry, "named", lambda name: fine_weights if name == "base" else Path(name))
+    monkeypatch.setattr("aecodec.registry.named", lambda name: fine_weights if name == "base" else Path(name))
     asked = {"hours": 0.5 / 3600, "batch": 2, "patch": 64, "objective": "psnr"}
     loop.train([folder], tmp_path / "run", asked, init="base")
     network, state = load_network(tmp_path / "run" / "checkpoint.pt")

@@ -161,7 +161,8 @@ def test_ssimulacra2_in_training_is_that_of_the_bench(kind: str) -> None:
     """In float32, without the smallest weights: to 0.01 of a score."""
     x, y = planes("astronaut", kind, 512, torch.float32)
     found = score(float(error_sum(x, y, least=0.01, tiny=1e-18)))
-    assert found == pytest.approx(ssimulacra2(*map(np.asarray, distorted("astronaut", kind))), abs=0.01)
+    a, b = map(np.asarray, distorted("astronaut", kind))
+    assert found == pytest.approx(ssimulacra2(a, b), abs=0.01)
 
 
 @pytest.mark.parametrize("side", [40, 128])
@@ -171,7 +172,8 @@ def test_the_gradient_of_ssimulacra2(side: int) -> None:
     y.requires_grad_()
 
     def value(z: torch.Tensor) -> torch.Tensor:
-        return error_sum(x, z, least=0.01, tiny=1e-18).sum()
+        total: torch.Tensor = error_sum(x, z, least=0.01, tiny=1e-18)
+        return total.sum()
 
     (gradient,) = torch.autograd.grad(value(y), y)
     generator = torch.Generator().manual_seed(0)
@@ -188,7 +190,7 @@ def test_ssimulacra2_of_a_batch_is_that_of_each() -> None:
     found = error_sum(x, y)
     assert found.shape == (3,)
     for i, (a, b) in enumerate(pairs):
-        assert score(float(found[i])) == pytest.approx(ssimulacra2(*(_bytes(p) for p in (a, b))), abs=1e-9)
+        assert score(float(found[i])) == pytest.approx(ssimulacra2(_bytes(a), _bytes(b)), abs=1e-9)
 
 
 def _bytes(x: torch.Tensor) -> Plane:

@@ -67,8 +67,8 @@ def ssimulacra2(original: npt.NDArray[np.uint8], distorted: npt.NDArray[np.uint8
     A picture below 256 pixels a side has fewer than six scales. With ``as_reference`` the weights are then taken as
     libjxl's tool takes them, in their order whatever they belong to; else each scale has its own.
     """
-    planes = ((p.astype(np.float64) / 255).transpose(2, 0, 1) for p in (original, distorted))
-    return score(float(error_sum(*planes, as_reference=as_reference)))
+    x, y = ((p.astype(np.float64) / 255).transpose(2, 0, 1) for p in (original, distorted))
+    return score(float(error_sum(x, y, as_reference=as_reference)))
 
 
 def score(total: float) -> float:
