@@ -347,7 +347,7 @@ class Codec:
         self, picture: Picture, qualities: list[int], tile_size: int, tiles: Iterable[tuple[int, list[Part]]]
     ) -> bytes:
         height, width, _ = picture.pixels.shape
-        header = Header(self.model.id, width, height, picture.mode, min(qualities), tile_size)
+        header = Header(self.model.id, width, height, picture.mode, min(qualities), tile_size, picture.equal_colours)
         alpha = None if picture.alpha is None else image.encode_alpha(picture.alpha)
         each = qualities * (1 if len(qualities) > 1 else header.tile_count)
         coded = {place: coding.code(self.model, parts, each[place]) for place, parts in tiles}
@@ -461,7 +461,7 @@ class Codec:
             parsed = item[0]
             h, qualities = parsed.header, [tile.quality for tile in parsed.tiles]
             small = shrink == THUMBNAIL and "thumbnail" in parsed.metadata
-            return h.model, h.width, h.height, h.tile_size, h.mode.removesuffix("A"), qualities, small
+            return h.model, h.width, h.height, h.tile_size, h.mode.removesuffix("A"), h.equal_colours, qualities, small
 
         def size(item: tuple[Container, Plane | None]) -> int:
             return self._together(item[0].header.height, item[0].header.width)

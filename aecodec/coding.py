@@ -223,8 +223,8 @@ def synthesise(
     """
     height, width = latent_size(header.height), latent_size(header.width)
     quality = by_latent(m, height, width, header.tile_size, qualities)
-    side, wanted, gray = LATENT // shrink, region.covering(shrink), header.mode.startswith("L")
-    shape = (len(latents), wanted.height, wanted.width, 1 if gray else 3)
+    side, wanted = LATENT // shrink, region.covering(shrink)
+    shape = (len(latents), wanted.height, wanted.width, 1 if header.mode.startswith("L") else 3)
     pixels = torch.empty(shape, dtype=torch.uint8, device=m.device)
     for core, outer in windows(region.covering(LATENT), halo(m, shrink), height, width, window):
         inside = outer.within(area)
@@ -235,8 +235,8 @@ def synthesise(
         assert place
         source, target = place.within(outer.scaled(side)), place.within(wanted)
         x = x[:, source.rows, source.columns]
-        if gray:
-            x = x.mean(3, keepdim=True)
+        if header.is_gray:
+            x = x.mean(3, keepdim=True)  # in mode RGB, three times the same
         pixels[:, target.rows, target.columns] = x.clamp(0, 1).mul_(255).round_().byte()
     return pixels
 

@@ -32,6 +32,7 @@ MODES = ("L", "LA", "RGB", "RGBA")
 METADATA = {"icc": b"iCCP", "exif": b"eXIf", "xmp": b"xMPx", "thumbnail": b"tHMB"}
 _KNOWN = {*METADATA.values(), b"aLPH"}
 
+EQUAL_COLOURS = 1  # the one flag that there is
 _HEAD = struct.Struct("<8sHHHBBI")  # model, width, height, tile size, mode, quality, flags
 _CHUNK = struct.Struct("<4sI")
 _TILE = struct.Struct("<BI")  # quality, CRC-32 of the symbols
@@ -43,7 +44,7 @@ class Header:
     """What is known of a picture without decoding it.
 
     ``model`` is the id of the weights, 8 bytes; ``mode`` L, LA, RGB or RGBA; ``quality`` the lowest of the tiles, 0 to
-    100; ``tile_size`` their side in pixels.
+    100; ``tile_size`` their side in pixels. ``equal_colours``: an RGB picture is gray, and coded as if it were L.
     """
 
     model: bytes
@@ -52,6 +53,12 @@ class Header:
     mode: str
     quality: int
     tile_size: int
+    equal_colours: bool = False
+
+    @property
+    def is_gray(self) -> bool:
+        """Whether one sample is coded for each pixel, alpha apart."""
+        return self.equal_colours or self.mode.startswith("L")
 
     @property
     def tile_count(self) -> int:
@@ -86,7 +93,9 @@ def write(container: Container) -> bytes:
     h = container.header
     check_size(h.width, h.height, MAX_SIDE**2)
     check_metadata(container.metadata)
-    head = _HEAD.pack(h.model, h.width, h.height, h.tile_size, MODES.index(h.mode), h.quality, 0)
+    head = _HEAD.pack(
+        h.model, h.width, h.height, h.tile_size, MODES.index(h.mode), h.quality, EQUAL_COLOURS * h.equal_colours
+    )
     chunks = [_chunk(b"HEAD", head)]
     for key, kind in METADATA.items():
         payload = container.metadata.get(key, b"")
@@ -267,18 +276,21 @@ def _parse_header(kind: bytes, payload: memoryview, max_pixels: int) -> Header:
     if len(payload) != _HEAD.size:
         raise Corrupt(f"a header of {len(payload)} bytes instead of {_HEAD.size}")
     model, width, height, tile_size, mode, quality, flags = _HEAD.unpack(payload)
-    if flags:
+    if flags & ~EQUAL_COLOURS:
         raise UnsupportedFeature(f"flags {flags:#x}")
     if mode >= len(MODES):
         raise UnsupportedFeature(f"mode {mode}")
     if tile_size not in TILE_SIZES:
         raise UnsupportedFeature(f"tiles of {tile_size} pixels")
+    equal_colours = bool(flags & EQUAL_COLOURS)
+    if equal_colours and not MODES[mode].startswith("RGB"):
+        raise Corrupt(f"equal colours in mode {MODES[mode]}")
     if quality > 100:
         raise Corrupt(f"quality {quality}")
     if not width or not height:
         raise Corrupt(f"an image of {width}x{height} pixels")
     check_size(width, height, max_pixels)
-    return Header(model, width, height, MODES[mode], quality, tile_size)
+    return Header(model, width, height, MODES[mode], quality, tile_size, equal_colours)
 
 
 def parse_tile(payload: memoryview) -> Tile:

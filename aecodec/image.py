@@ -34,14 +34,16 @@ _UNKEPT_TAGS = {0x14A: "pictures below the first", 0x8649: "Photoshop resources"
 class Picture:
     """What is coded: colour or gray planes, an alpha plane, metadata, and what was changed to get there."""
 
-    pixels: Pixels  # [H, W, 1 or 3]
+    pixels: Pixels  # [H, W, 1 or 3]: one sample also for RGB whose colours are equal
     alpha: Plane | None = None  # [H, W]
     metadata: Mapping[str, bytes] = field(default_factory=dict)  # icc, exif (TIFF structure), xmp, thumbnail
     notes: tuple[str, ...] = ()  # what was lost: conversions, and what there was besides
+    equal_colours: bool = False  # an RGB picture that is gray
 
     @property
     def mode(self) -> str:
-        return ("L" if self.pixels.shape[2] == 1 else "RGB") + ("" if self.alpha is None else "A")
+        gray = self.pixels.shape[2] == 1 and not self.equal_colours
+        return ("L" if gray else "RGB") + ("" if self.alpha is None else "A")
 
     def stripped(self) -> "Picture":
         """Without EXIF and XMP, except for what showing the picture needs: profile and orientation."""
@@ -61,7 +63,7 @@ def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
     """
     if isinstance(image, Image.Image):
         check_size(image.width, image.height, max_pixels)
-        return _from_pil(image)
+        return _as_gray(_from_pil(image))
     torch = sys.modules.get("torch")  # who has a tensor has torch
     if torch is not None and isinstance(image, torch.Tensor):
         if image.ndim != 3 or image.shape[0] not in (1, 2, 3, 4):
@@ -75,7 +77,7 @@ def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
             image = (image.clamp(0, 1) * 255).round().byte()
         image = image.permute(1, 2, 0)
         if image.dtype == torch.uint8 and image.shape[2] in (1, 3):
-            return Picture(image)
+            return _as_gray(Picture(image))
         image = image.cpu().numpy()  # alpha is coded there
     if not isinstance(image, np.ndarray):
         raise TypeError(f"expected a PIL image, an array or a tensor, not {type(image).__name__}")
@@ -88,7 +90,15 @@ def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
     check_size(image.shape[1], image.shape[0], max_pixels)
     colours = 3 if image.shape[2] >= 3 else 1
     alpha = image[:, :, -1] if image.shape[2] in (2, 4) else None
-    return Picture(_hide(image[:, :, :colours], alpha), alpha)
+    return _as_gray(Picture(_hide(image[:, :, :colours], alpha), alpha))
+
+
+def _as_gray(picture: Picture) -> Picture:
+    """With one sample a pixel where the three colours are equal everywhere: it costs less, and stays without a tint."""
+    pixels: Any = picture.pixels
+    if pixels.shape[2] == 1 or not (pixels[..., :1] == pixels[..., 1:]).all():
+        return picture
+    return replace(picture, pixels=pixels[..., :1], equal_colours=True)
 
 
 def warn_of(picture: Picture) -> None:

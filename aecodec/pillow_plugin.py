@@ -12,6 +12,7 @@ Opening reads the header and the metadata; torch is imported when pixels are wan
 """
 
 import io
+from dataclasses import replace
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +20,7 @@ from PIL import Image, ImageFile
 
 from . import container, exif, registry
 from .errors import AecError, Truncated
-from .image import Picture, from_any, info_of, warn_of
+from .image import from_any, info_of, warn_of
 
 if TYPE_CHECKING:
     from .codec import Codec, Device
@@ -127,7 +128,7 @@ def _save(image: Image.Image, file: IO[bytes], _: str | bytes) -> None:
         raise OSError(f"cannot write mode {image.mode} as {FORMAT}: {error}") from None
     warn_of(found)
     metadata = {"icc": options.get("icc_profile", found.metadata.get("icc")), **_given(options)}
-    picture = Picture(found.pixels, found.alpha, {key: value for key, value in metadata.items() if value})
+    picture = replace(found, metadata={key: value for key, value in metadata.items() if value})
     quality = options.get("quality", container.DEFAULT_QUALITY)
     try:
         codec, effort, thumbnail = (

@@ -385,3 +385,50 @@ def test_a_fine_part_that_is_cut_is_taken_as_its_means(fine: Codec, small: Plane
         cut = fine.decompress(data[: len(data) - 40], "numpy", errors="conceal")
     whole = fine.decompress(data, "numpy")
     assert 30 < psnr(cut, whole) < 60, "all but the fine latents is there"
+
+
+# gray pictures in RGB
+
+
+@pytest.mark.parametrize("kind", ["array", "RGB", "RGBA", "tensor", "floats"])
+def test_equal_colours_are_coded_as_gray(codec: Codec, small: Plane, kind: str) -> None:
+    gray = np.ascontiguousarray(small[:, :, 1])
+    colours = np.repeat(gray[:, :, None], 3, 2)
+    pictures: dict[str, Any] = {
+        "array": colours,
+        "RGB": Image.fromarray(colours),
+        "RGBA": Image.fromarray(np.dstack((colours, gray))),
+        "tensor": torch.from_numpy(colours).permute(2, 0, 1),
+        "floats": torch.from_numpy(colours).permute(2, 0, 1) / 255,
+    }
+    data = codec.compress(pictures[kind], 60)
+    header = container.read_header(data)
+    assert (header.mode, header.equal_colours) == ("RGBA" if kind == "RGBA" else "RGB", True)
+    decoded = codec.decompress(data, "numpy")
+    assert decoded.shape[2] == (4 if kind == "RGBA" else 3)
+    for other in (decoded[..., 1], decoded[..., 2], codec.decompress(codec.compress(gray, 60), "numpy")[..., 0]):
+        np.testing.assert_array_equal(decoded[..., 0], other)
+    if kind != "RGBA":
+        assert len(data) == len(codec.compress(gray, 60))
+    for scale in (1 / 2, 1 / 8):
+        part = codec.decompress(data, "numpy", scale=scale)
+        np.testing.assert_array_equal(part[..., 0], part[..., 2])
+    assert aecodec.decompress(data).mode == header.mode
+
+
+def test_one_pixel_of_colour_is_kept(codec: Codec, small: Plane) -> None:
+    colours = np.repeat(small[:, :, 1:2], 3, 2)
+    colours[3, 4] = (255, 0, 0)
+    assert not container.read_header(codec.compress(colours, 60)).equal_colours
+
+
+def test_targets_and_batches_of_equal_colours(codec: Codec, small: Plane) -> None:
+    gray = np.ascontiguousarray(small[:, :, 1:2])
+    colours = np.repeat(gray, 3, 2)
+    data = codec.compress_to(colours, psnr=36.0)
+    assert psnr(codec.decompress(data, "numpy"), colours) >= 36
+    files = list(codec.compress_many([colours, gray, small, colours], 50))
+    assert files == [codec.compress(picture, 50) for picture in (colours, gray, small, colours)]
+    decoded = [p.shape for p in codec.decompress_many(files, "numpy")]
+    assert decoded == [colours.shape, gray.shape, small.shape, colours.shape]
+    assert len(codec.compress(colours, 50, effort=2, thumbnail=True)) > 100
