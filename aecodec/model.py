@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from . import files, former, registry, transforms
 from .coder import Coder
+from .objective import OBJECTIVES
 from .prior import SCALES, ExactPrior
 from .transforms import Design
 
@@ -109,7 +110,13 @@ class Model:
     """
 
     @torch.inference_mode(False)  # whatever the caller's mode is: models are shared, and a search needs gradients
-    def __init__(self, tensors: Mapping[str, npt.NDArray[Any]], design: Design | former.Design, device: torch.device):
+    def __init__(
+        self,
+        tensors: Mapping[str, npt.NDArray[Any]],
+        design: Design | former.Design,
+        device: torch.device,
+        objective: str = "psnr",
+    ):
         def part(prefix: str) -> dict[str, npt.NDArray[Any]]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
@@ -126,6 +133,7 @@ class Model:
 
         _check(tensors, design)
         self.device, self.design = device, design
+        self.objective = OBJECTIVES[objective]
         self.id = model_id(tensors)
         networks: Any = former if isinstance(design, former.Design) else transforms
         self.analysis = network(networks.Analysis, "analysis.")
@@ -163,7 +171,7 @@ def load(path: Path, device: torch.device) -> Model:
     try:
         design = json.loads(stated["design"])
         kind = Design if "fine" in design else former.Design
-        model = Model(load_file(path), kind(**design), device)
+        model = Model(load_file(path), kind(**design), device, stated.get("objective", "psnr"))
     except (SafetensorError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a weights file of this release ({error})") from None
     if model.id.hex() != stated.get("model_id"):

@@ -1,9 +1,10 @@
 """The encoder's search: better symbols of one picture, for the same decoder.
 
 Method: the latents are refined by gradient descent on the picture's own rate + λ·distortion, through the synthesis and
-the prior (Campos et al. 2019). The first few steps leave them unrounded or round them softly, which gains most for the
-time; then rounding is relaxed to an annealed random choice between the two nearest integers (SGA: Yang, Bamler, Mandt
-2020). What a round of steps finds is kept if the real symbols cost less.
+the prior (Campos et al. 2019); the distortion is what the weights were trained for. The first few steps leave the
+latents unrounded or round them softly, which gains most for the time; then rounding is relaxed to an annealed random
+choice between the two nearest integers (SGA: Yang, Bamler, Mandt 2020). What a round of steps finds is kept if the real
+symbols cost less.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import coding, rate
+from . import coding, objective, rate
 from .coding import Part
 from .image import Pixels
 from .loading import LOADING
@@ -135,13 +136,16 @@ class Search:
         return parts, latents[0].float().clone() * 0.5**ACTIVATION_BITS
 
     def _cost(self, tile: _Tile, parts: list[Part], latents: Tensor) -> float:
-        """Bits of the tile on disk and λ times the squared error of the 8-bit pixels that it reaches."""
+        """Bits of the tile on disk and λ times the distortion of the 8-bit pixels that it reaches."""
         with torch.no_grad():
             error = self._error(tile, latents, as_bytes=True)
         return 8 * len(coding.code(self.m, parts, tile.quality).words) + float(error)
 
     def _error(self, tile: _Tile, latents: Tensor, as_bytes: bool) -> Tensor:
-        """λ times the squared error, summed over the tile and what the synthesis blends of it into its neighbours."""
+        """λ times the distortion, times the pixels: those of the tile and those of its neighbours that it blends into.
+
+        What pools over a picture, as MS-SSIM does, pools over these pixels.
+        """
         outer = tile.box.grown(self.m.synthesis.halo, *self.plane.shape[:2])
         inner, place = tile.box.within(outer), outer.scaled(LATENT)
         around = self.plane[outer.rows, outer.columns].clone()
@@ -154,15 +158,19 @@ class Search:
             x = x.mean(2, keepdim=True)
         if as_bytes:
             x = x.clamp(0, 255).round()
+        mix = self.m.objective
         # the neighbours have their own λ
         weight = self.m.lagrangian[self.qualities[outer.rows, outer.columns]]
         weight = weight.repeat_interleave(LATENT, 0).repeat_interleave(LATENT, 1)
         weight = weight[: original.shape[0], : original.shape[1], None]
-        error: Tensor = (weight * (x - original).square()).sum() / original.shape[2]
+        error: Tensor = mix.mse * (weight * (x - original).square()).sum() / original.shape[2]
+        if mix.ms_ssim or mix.ssimulacra2:
+            colours = ((p / 255).expand(-1, -1, 3)[None] for p in (original, x))
+            error = error + weight.sum() * objective.perceptual(mix, *colours)[0]
         return error
 
     def _loss(self, tile: _Tile, y: Tensor, z: Tensor, quantise: Quantise) -> Tensor:
-        """Bits and λ times the squared error of ``y`` and ``z``, in units of the symbols, with a relaxed rounding."""
+        """Bits and λ times the distortion of ``y`` and ``z``, in units of the symbols, with a relaxed rounding."""
         tables, quality, (height, width) = self.prior.tensors, tile.quality, tile.y.shape[1:3]
 
         def table(name: str) -> Tensor:

@@ -61,11 +61,6 @@ def test_weights_of_the_former_design_are_refused(folder: Path, tmp_path: Path) 
         loop.train([folder], tmp_path, {"patch": 64, "objective": "psnr"}, init="base")
 
 
-def test_patches_too_small_for_the_objective(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="patches of at least 97 pixels"):
-        loop.train([folder], tmp_path, {"patch": 64, "objective": "eye"})
-
-
 def test_a_checkpoint_of_another_design(folder: Path, tmp_path: Path) -> None:
     run, _ = start(folder)
     run.average["synthesis.leave.bias"] = torch.zeros(3)

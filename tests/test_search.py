@@ -3,7 +3,7 @@
 import math
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load_file
 
-from aecodec import Codec, TargetMissed, container
+from aecodec import Codec, TargetMissed, container, model
 from aecodec.image import Plane
+from aecodec.objective import OBJECTIVES, distortion
 from aecodec.search import Search, _choose, _soft_round
 from aecodec.tiles import Box
 
-from .conftest import psnr
+from .conftest import SMALL, psnr
 
 SAME = 1.001  # times a cost: no more than how processors differ
 
@@ -180,3 +182,25 @@ def test_the_search_within_a_mode_without_gradients(codec: Codec, small: Plane) 
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
             assert codec.compress(small, 40, effort=1) == expected
+
+
+@pytest.fixture(scope="module")
+def eye(fine_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    """The same networks as `fine`, as if they were trained for the eye."""
+    path = tmp_path_factory.mktemp("eye") / "eye.safetensors"
+    model.write(path, load_file(fine_weights), asdict(SMALL), "eye")
+    return Codec(device="cpu", weights=path)
+
+
+@pytest.mark.parametrize("side", [60, 150])
+def test_effort_minimises_what_the_weights_were_trained_for(eye: Codec, photo: Plane, side: int) -> None:
+    picture, worth = photo[60 : 60 + side, 180 : 180 + side], OBJECTIVES["eye"]
+
+    def cost(data: bytes, quality: int) -> float:
+        planes = (torch.from_numpy(p.copy())[None] / 255 for p in (picture, eye.decompress(data, "numpy")))
+        error = float(distortion(worth, *planes)) * picture[..., 0].size
+        return 8 * len(data) + float(eye.model.lagrangian[quality]) * error
+
+    for quality in (20, 60, 90):
+        costs = [cost(eye.compress(picture, quality, effort=effort), quality) for effort in (0, 1, 3)]
+        assert costs[2] < costs[1] < costs[0]

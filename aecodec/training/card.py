@@ -7,12 +7,12 @@ from typing import Any
 
 from ..codec import Codec
 from ..files import write
+from ..objective import MS_SSIM_SCALE, OBJECTIVES, SSIMULACRA2_SCALE
 from ..rate import LAMBDA_MAX, LAMBDA_MIN
 from .data import check_apart, check_readable, find_images
 from .export import export, load_network
 from .measure import LEAST_SIDE, fitted_tables_cost, fixed_point_cost, measure
 from .network import Network
-from .objective import MS_SSIM_SCALE, OBJECTIVES, SSIMULACRA2_SCALE
 
 METRIC_NAMES = {"eye": "SSIMULACRA 2", "psnr": "PSNR", "ms-ssim": "MS-SSIM"}
 FIT_IMAGES = 400  # of the training images: enough symbols for every table

@@ -22,13 +22,14 @@ from torch.nn.parallel import DistributedDataParallel
 from .. import registry
 from ..errors import foreseen
 from ..files import write
+from ..objective import OBJECTIVES
 from ..rate import LAMBDA_MAX, LAMBDA_MIN
 from ..transforms import Design, initialise_with_klt
 from .data import Patches, check_apart, check_readable, find_images, loader
 from .export import draft, read_checkpoint, thaw
+from .loss import loss
 from .measure import LEAST_SIDE, measure
 from .network import Network, fast_bfloat16
-from .objective import MS_SSIM_SMALLEST, OBJECTIVES, objective
 from .soap import LARGEST, Soap
 
 WARM_UP_STEPS = 100
@@ -86,7 +87,8 @@ def train(
         raise ValueError(f"{checkpoint} exists: resume it, or choose another folder")
     before = Recipe(**state["recipe"]) if state else Recipe(rate=INIT_RATE) if init else Recipe()
     recipe = replace(before, **asked)
-    _check_objective(recipe)
+    if recipe.objective not in OBJECTIVES:
+        raise ValueError(f"objective {recipe.objective}: there are {', '.join(OBJECTIVES)}")
     if state and state["seconds"] >= recipe.hours * 3600:
         raise ValueError(f"{checkpoint} has {state['seconds'] / 3600:.2f} hours behind it: ask for more to go on")
     if state and recipe != before:
@@ -119,13 +121,6 @@ def train(
         if run.rank == 0:
             run.save(checkpoint)
             print(f"\n{checkpoint}: {run.step} steps", file=sys.stderr)
-
-
-def _check_objective(recipe: Recipe) -> None:
-    if recipe.objective not in OBJECTIVES:
-        raise ValueError(f"objective {recipe.objective}: there are {', '.join(OBJECTIVES)}")
-    if OBJECTIVES[recipe.objective].ms_ssim and recipe.patch < MS_SSIM_SMALLEST:
-        raise ValueError(f"objective {recipe.objective} needs patches of at least {MS_SSIM_SMALLEST} pixels")
 
 
 def _state(checkpoint: Path, init: str | None) -> dict[str, Any]:
@@ -334,10 +329,10 @@ class Run:
         # one quality per sample, stratified over the batch
         t = (torch.randperm(b, device=self.device) + torch.rand(b, device=self.device)) / b
         reconstruction, bits = self._parallel(seen, t)
-        loss, bpp = objective(self.recipe.objective, target, reconstruction, bits, t)
+        value, bpp = loss(self.recipe.objective, target, reconstruction, bits, t)
         for optimiser in self.optimisers:
             optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        value.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.wasted = 0 if torch.isfinite(norm) else self.wasted + 1
         if self.wasted >= MOST_WASTED:
@@ -354,7 +349,7 @@ class Run:
             keep = min(AVERAGING, self.step / (self.step + 10)) ** AVERAGING_STEPS
             torch._foreach_lerp_(list(self.average.values()), list(self.network.state_dict().values()), 1 - keep)
         psnr = -10 * (reconstruction.detach() - target).square().mean((1, 2, 3)).clamp(min=1e-9).log10().mean()
-        figures = torch.stack((loss.detach(), bpp, psnr)).cpu()
+        figures = torch.stack((value.detach(), bpp, psnr)).cpu()
         return figures, half_way - began, time.monotonic() - half_way
 
     def save(self, path: Path) -> None:

@@ -10,34 +10,34 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from pytorch_msssim import ms_ssim as similarity
 
 from .. import coding
 from ..codec import Codec
 from ..control import psnr
 from ..image import Plane
+from ..metrics.ms_ssim import ms_ssim, smallest
 from ..metrics.ssimulacra2 import ssimulacra2
+from ..objective import OBJECTIVES, distortion
 from ..prior import SCALE_MIN_LOG2
 from ..rate import gaussian_bits
 from .bd import Curve, NoOverlap, bd_rate
 from .data import read_rgb
 from .export import draft
 from .network import Network
-from .objective import distortion
 
 POINTS = (0, 25, 50, 75, 100)
-LEAST_SIDE = 161  # of an image that MS-SSIM is defined for
+LEAST_SIDE = smallest()  # of an image that MS-SSIM is defined for
 JPEG_QUALITIES = (3, 6, 10, 16, 24, 34, 46, 58, 70, 80, 88, 93, 96)
 
 
-def ms_ssim(original: Plane, decoded: Plane) -> float:
-    """In decibels: -10·log10(1 - MS-SSIM). Both sides at least `LEAST_SIDE` pixels."""
-    x, y = (torch.from_numpy(p.copy()).movedim(-1, 0)[None].double() for p in (original, decoded))
-    return float(-10 * torch.log10((1 - similarity(x, y, data_range=255.0)).clamp(min=1e-9)))
+def ms_ssim_decibels(original: Plane, decoded: Plane) -> float:
+    """-10·log10(1 - MS-SSIM). Both sides at least `LEAST_SIDE` pixels."""
+    x, y = (np.moveaxis(pixels / 255, 2, 0) for pixels in (original, decoded))
+    return float(-10 * np.log10(max(1 - ms_ssim(x, y), 1e-9)))
 
 
 # what each objective is judged by
-METRICS: dict[str, Callable[[Plane, Plane], float]] = {"eye": ssimulacra2, "psnr": psnr, "ms-ssim": ms_ssim}
+METRICS: dict[str, Callable[[Plane, Plane], float]] = {"eye": ssimulacra2, "psnr": psnr, "ms-ssim": ms_ssim_decibels}
 
 
 def measure(codec: Codec, images: Sequence[Path], objective: str) -> dict[str, Any]:
@@ -60,7 +60,9 @@ def measure(codec: Codec, images: Sequence[Path], objective: str) -> dict[str, A
             decibels.append(psnr(pixels, decoded))
             scores.append(ssimulacra2(pixels, decoded))
             curve.append((bpp[-1], METRICS[objective](pixels, decoded)))
-            error = distortion(objective, *(torch.from_numpy(x.copy())[None] / 255 for x in (pixels, decoded)))
+            error = distortion(
+                OBJECTIVES[objective], *(torch.from_numpy(x.copy())[None] / 255 for x in (pixels, decoded))
+            )
             costs.append(bpp[-1] + float(codec.model.lagrangian[quality] * error))
             parts = [part for tile in coding.symbols(codec.model, [pixels], [quality]) for part in tile.parts]
             estimated += sum(codec.model.coder.bits(*part) for part in parts) / pixels[..., 0].size
