@@ -433,11 +433,12 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="The .safetensors file to write; its card lies beside it.")],
     data: Annotated[list[Path], typer.Option("--data", help="Training images, to fit the tables on.", exists=True)],
     valid: Annotated[Path, typer.Option("--valid", help="Images to measure the model on.", exists=True)],
+    force: Annotated[bool, typer.Option("--force", help="Replace weights that are there, better or not.")] = False,
     debug: Debug = False,
 ) -> None:
     """Turn a checkpoint into a weights file and its model card (needs the extra [train])."""
     card = _training("card")
-    _usage(card.export_with_card, checkpoint, out, data, valid)
+    _usage(card.export_with_card, checkpoint, out, data, valid, force)
 
 
 def _training(module: str) -> Any:
