@@ -29,7 +29,6 @@ import matplotlib as mpl
 import matplotlib.style
 import numpy as np
 from matplotlib import font_manager
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -385,17 +384,17 @@ def browse(fonts: Sequence[str], generic: tuple[str, str, str]) -> Iterator[Brow
                 process.terminate()
 
 
-# sets style, zoom and place, waits for fonts, and says what share of the view lines of text cover
+# sets style, zoom and place, lets nothing move, waits for fonts, and says what share of the view lines of text cover
 LOOK = """async (css, zoom, place) => {
   const style = document.createElement("style");
-  style.textContent = css;
+  style.textContent = css + "* {transition: none !important; animation: none !important}";
   document.documentElement.append(style);
   document.documentElement.style.zoom = zoom;
   await document.fonts.ready;
   for (const part of document.querySelectorAll(css ? "body *" : "none"))
     if (["fixed", "sticky"].includes(getComputedStyle(part).position))
       part.style.setProperty("background-color", getComputedStyle(document.body).backgroundColor, "important");
-  window.scrollTo(0, place * (document.documentElement.scrollHeight - innerHeight));
+  window.scrollTo({top: place * (document.documentElement.scrollHeight - innerHeight), behavior: "instant"});
   await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
   const range = document.createRange(), texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   let area = 0;
@@ -615,9 +614,9 @@ def chart(spec: Spec, family: str) -> Image.Image:
             CHARTS[spec.file](axes, numbers, random)
             title = f"{random.choice(WORDS)}, {random.randrange(1990, 2030)}"
             axes.set_title(title if columns > 1 else f"{random.choice(WORDS)} by {title}")
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        png = io.BytesIO()
+        figure.savefig(png, dpi="figure", facecolor=figure.get_facecolor())
+    return Image.open(png).convert("RGB")
 
 
 def _lines(axes: Any, numbers: np.random.Generator, random: Random) -> None:
