@@ -1,5 +1,6 @@
 """The screens of the bench: sources do not overlap, plans follow the seed, and what is drawn shows something."""
 
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 import bench.__main__
@@ -92,6 +94,12 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(
     assert result.exit_code == 1
     assert result.stderr == f"not installed; run: apt-get install --no-install-recommends {missing}\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_package_without_its_documents_is_named() -> None:
+    found = FOUND | {name: Package("1", ("/usr/share/doc/copyright",)) for name in TEST.documents}
+    with pytest.raises(screens.ScreensError, match="without its documents"):
+        next(screens.plan("page", TEST, found, 1))
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
@@ -190,3 +198,33 @@ def test_a_drawing_fills_its_cell_whatever_size_it_says(browser: Browser, tmp_pa
         red, green, _ = np.asarray(shown).astype(int).transpose(2, 0, 1)
         shares.append(np.mean((red > 200) & (green < 60)))
     assert min(shares) == max(shares) > 0.2
+
+
+def test_a_set_is_drawn_with_a_manifest_of_its_sources(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("full", "empty"):
+        (tmp_path / f"{name}.html").write_text("<p>Words. " + "Words. " * 999 * (name == "full"))
+    drawing = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle cx="5" cy="5" r="4"/></svg>'
+    (tmp_path / "circle.svg").write_text(drawing)
+    files = {"pages": ["full.html", "empty.html"], "icons": ["circle.svg"], "letters": FONTS, "chromium": []}
+    found = {name: Package("7-1", tuple(str(tmp_path / file) for file in files[name])) for name in files}
+    monkeypatch.setattr(screens, "packages", lambda names: {name: found[name] for name in names})
+    sources = TEST._replace(documents=("pages",), drawings=("icons",), fonts=("letters",))
+    shown: list[int] = []
+    screens.draw(tmp_path / "new" / "set", sources, 6, 3, lambda: shown.append(1))
+    manifest = json.loads((tmp_path / "new" / "set" / "manifest.json").read_text())
+    names = [picture["name"] for picture in manifest["pictures"]]
+    assert names == [
+        f"{kind}_{n:03}.png" for kind, many in zip(screens.KINDS, (3, 2, 2), strict=True) for n in range(many)
+    ]
+    assert len(shown) == len(names)
+    assert {path.name for path in (tmp_path / "new" / "set").iterdir()} == {*names, "manifest.json"}
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["set"]
+    assert manifest["packages"] == dict.fromkeys(files, "7-1") | {"matplotlib": mpl.__version__}
+    for picture in manifest["pictures"]:
+        with Image.open(tmp_path / "new" / "set" / picture["name"]) as image:
+            assert (
+                [*image.size] == picture["pixels"] == [picture[side] * picture["scale"] for side in ("width", "height")]
+            )
+    assert {picture["file"] for picture in manifest["pictures"][:3]} == {str(tmp_path / "full.html")}
