@@ -26,6 +26,7 @@ from . import exactness as exactness_module
 from . import macs as macs_module
 from . import rd as rd_module
 from . import report as report_module
+from . import screens as screens_module
 from . import speed as speed_module
 from .metrics import METRICS
 
@@ -43,6 +44,9 @@ def _stop_on_request() -> None:
 @app.command()
 def rd(
     data: Data = None,
+    screens: Annotated[
+        bool, typer.Option("--screens", help="Pages, charts and line art, drawn at first use, in place of --data.")
+    ] = False,
     out: Out = None,
     slow: Annotated[
         bool, typer.Option("--slow", help="AVIF at speed 4 as well, tuned for the eye and for PSNR; seconds an image.")
@@ -63,6 +67,12 @@ def rd(
     if not slow:
         absent = absent | dict.fromkeys(codecs.SLOW, "measured with --slow only")
     with _progress() as bar:
+        if screens:
+            if data:
+                raise typer.BadParameter("--screens draws its own images: leave out --data")
+            data = measure.default_cache().with_name(f"screens-{screens_module.digest()}")
+            if not data.exists():
+                _draw(bar, data, screens_module.TEST, 24, 1)
         samples, skipped = _survey(data, bar)
         _make(out)
         task = bar.add_task("files", total=len(samples) * sum(len(c.qualities) for c in chosen))
@@ -300,6 +310,33 @@ def _files(data: Path | None, bar: Progress) -> list[bytes]:
         files += [codec.compress(picture, quality) for quality in (10, 60, 95)]
         bar.advance(task)
     return files
+
+
+@app.command()
+def screens(
+    out: Annotated[Path, typer.Argument(help="The folder to draw into, a new one.")],
+    test: Annotated[bool, typer.Option("--test", help="The set to measure, not the one to train with.")] = False,
+    count: Annotated[int, typer.Option(min=4, help="Half of them pages, a quarter each charts and line art.")] = 160,
+    seed: Annotated[int, typer.Option(help="Another seed gives other pictures.")] = 1,
+) -> None:
+    """Draw rendered pages, charts and line art as PNG, from Debian's packages and without the network.
+
+    manifest.json beside them says what each was drawn from. Where a package is missing, the command that installs it is
+    printed.
+    """
+    with _progress() as bar:
+        _draw(bar, out, screens_module.TEST if test else screens_module.TRAINING, count, seed)
+
+
+def _draw(bar: Progress, out: Path, sources: screens_module.Sources, count: int, seed: int) -> None:
+    task = bar.add_task("drawing", total=count)
+    try:
+        screens_module.draw(out, sources, count, seed, lambda: bar.advance(task))
+    except screens_module.ScreensError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        raise typer.BadParameter(f"{out}: {error.strerror or error}") from None
 
 
 @app.command()

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 import bench.__main__
 from aecodec import Codec
 from aecodec.image import Plane
-from bench import codecs, images, measure, metrics, plot, rd, speed
+from bench import codecs, images, measure, metrics, plot, rd, screens, speed
 from bench.codecs import JPEG, OURS, Peer
 
 EFFORT = codecs.EFFORTS[1]
@@ -130,6 +130,31 @@ def test_what_is_known_is_not_measured_again(few: None, one_photo: Path, monkeyp
         image.crop((0, 0, 180, 180)).save(one_photo / "photo.png")
     run("rd", "--data", one_photo)
     assert asked == [90, 10, 50, 90, 10, 50, 90]
+
+
+def test_screens_are_drawn_into_the_cache_once(
+    few: None, one_photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Path] = []
+
+    def draw(out: Path, sources: screens.Sources, count: int, seed: int, show: Callable[[], None]) -> None:
+        assert sources is screens.TEST
+        drawn.append(out)
+        shutil.copytree(one_photo, out)
+
+    monkeypatch.setattr(screens, "draw", draw)
+    first, again = run("rd", "--screens"), run("rd", "--screens")
+    assert first.exit_code == 0
+    assert first.stdout == again.stdout == run("rd", "--data", one_photo).stdout
+    assert [path.parent for path in drawn] == [tmp_path / "cache" / "aecodec-bench"]
+    assert run("rd", "--screens", "--data", one_photo).exit_code == 2
+
+
+def test_screens_that_cannot_be_drawn_are_no_traceback(few: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    result = run("rd", "--screens")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "dpkg-query" in result.stderr
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(
