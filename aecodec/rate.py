@@ -21,7 +21,7 @@ from .prior import (
 )
 
 LAMBDA_MIN, LAMBDA_MAX = 0.0005, 5.0
-FINE_FROM = 0.25  # t from which fine latents are coded: below, they cost more than they are worth
+FINE_FROM = 0.5  # t from which fine latents are coded: below, leaving them out costs next to nothing
 SCALE_MAX_LOG2 = SCALE_MIN_LOG2 + (SCALES - 1) / 8
 LIKELIHOOD_FLOOR = 1e-9
 ORDER = [4 * p + GROUP[s][p] for s in range(STEPS) for p in range(4)]  # what is coded when

@@ -64,15 +64,15 @@ def test_symbols_of_the_reference_decoder(codec: Codec, reference: Reference, pa
         np.testing.assert_array_equal(found[0], expected)
 
 
-@pytest.mark.parametrize("quality", [24, 25, 100])
+@pytest.mark.parametrize("quality", [49, 50, 100])
 def test_the_reference_decodes_fine_latents(fine: Codec, fine_weights: Path, small: Plane, quality: int) -> None:
     data = fine.compress(small[:40, :50], quality)
     (tile,) = Reference(fine_weights).decode(data)
     parsed = container.read(data)
     latents = coding.decode(fine.model, parsed.header, [parsed.tiles])[0].numpy()
     np.testing.assert_array_equal(latents, np.array(tile.latents))
-    assert len(tile.parts) == 5 + (quality >= 25)
-    assert latents.shape[-1] == 32 + 32 * (quality >= 25)
+    assert len(tile.parts) == 5 + (quality >= 50)
+    assert latents.shape[-1] == 32 + 32 * (quality >= 50)
     assert crc32(b"".join(coding.covered(np.array(part)) for part in tile.parts)) == parsed.tiles[0].symbol_crc
 
 

@@ -76,7 +76,7 @@ def run(prior: ExactPrior, rows: slice = slice(BATCH)) -> Record:
     rng = np.random.default_rng(0)
     z = rng.integers(-20, 21, (BATCH, -(-HEIGHT // 4), -(-WIDTH // 4), prior.tensors["hyper_inverse_gain"].shape[1]))
     z[0, 0, 0, :4] = (SYMBOL_LIMIT, -SYMBOL_LIMIT, SYMBOL_LIMIT, -SYMBOL_LIMIT)
-    qualities = np.array([25, 27, 40, 50, 63, 99, 100] if prior.fine_latents else [0, 17, 40, 50, 63, 99, 100])
+    qualities = np.array([50, 55, 60, 63, 80, 99, 100] if prior.fine_latents else [0, 17, 40, 50, 63, 99, 100])
     symbols = np.round(
         rng.standard_t(2, (FINE + 1, BATCH, HEIGHT * WIDTH * max(prior.latents // 4, prior.fine_latents))) * 3
     )

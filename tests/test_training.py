@@ -266,3 +266,16 @@ def test_frequencies_are_near_the_masses() -> None:
     assert frequencies.sum() == 65536
     assert frequencies.min() >= 1
     np.testing.assert_allclose(frequencies / 65536, masses, atol=2e-4)
+
+
+@pytest.mark.parametrize("side", [16, 48, 80, 112])
+def test_transforms_do_not_know_where_a_flat_picture_ends(fine: Codec, side: int) -> None:
+    """Its latents, hyper-latents and pixels are the same everywhere: the edge is repeated, not zeros."""
+    m = fine.model
+    pixels = torch.tensor([0.2, 0.9, 0.4]).expand(1, side, 96, 3)
+    with torch.inference_mode():
+        y = m.analysis(pixels, m.analysis_rate[60])
+        z = m.hyper_analysis(y[..., : m.design.latents])
+        x = m.synthesis(y, m.synthesis_rate[60])
+    for plane in (y, z, x[:, ::16, ::16], x[:, 7::16, 5::16]):
+        torch.testing.assert_close(plane, plane[:, :1, :1].expand_as(plane), rtol=0, atol=1e-4)
