@@ -278,4 +278,4 @@ def test_transforms_do_not_know_where_a_flat_picture_ends(fine: Codec, side: int
         z = m.hyper_analysis(y[..., : m.design.latents])
         x = m.synthesis(y, m.synthesis_rate[60])
     for plane in (y, z, x[:, ::16, ::16], x[:, 7::16, 5::16]):
-        torch.testing.assert_close(plane, plane[:, :1, :1].expand_as(plane), rtol=0, atol=1e-4)
+        torch.testing.assert_close(plane, plane[:, :1, :1].expand_as(plane), rtol=0, atol=2e-3)
