@@ -12,7 +12,7 @@ import numpy.typing as npt
 Array = Any  # numpy.ndarray or torch.Tensor
 Kernel = npt.NDArray[np.float64]
 
-BLOCK = 256  # samples of a row that one product gives
+BLOCK = 64  # samples of a row that one product gives: more would multiply more zeros
 
 
 def namespace(x: Array) -> Any:
