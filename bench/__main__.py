@@ -342,12 +342,17 @@ def _draw(bar: Progress, out: Path, sources: screens_module.Sources, count: int,
 @app.command()
 def macs() -> None:
     """Multiply-accumulates per pixel and parameters of every part."""
-    parts = macs_module.count(Codec(device="cpu"))
-    for part, (kilo, parameters) in parts.items():
-        print(f"{part:16} {kilo:6.2f} kMAC/px {parameters:10,} parameters")
-    decoder = parts["prior"][0] + parts["synthesis"][0]
-    print(f"{'decoder':16} {decoder:6.2f} kMAC/px")
-    print(f"{'encoder':16} {sum(kilo for kilo, _ in parts.values()) - parts['synthesis'][0]:6.2f} kMAC/px")
+    codec = Codec(device="cpu")
+    sizes = macs_module.parameters(codec.model)
+    for quality in (0, 100) if codec.model.prior.has_fine(100) else (100,):
+        parts = macs_module.count(codec, quality)
+        fine = codec.model.prior.has_fine(quality)
+        if codec.model.design.fine:
+            print(f"{'with' if fine else 'without'} fine latents, as at quality {quality}:")
+        for part, kilo in parts.items():
+            print(f"{part:16} {kilo:6.2f} kMAC/px {sizes[part]:10,} parameters")
+        print(f"{'decoder':16} {parts['prior'] + parts['synthesis']:6.2f} kMAC/px")
+        print(f"{'encoder':16} {sum(parts.values()) - parts['synthesis']:6.2f} kMAC/px")
 
 
 @app.command()

@@ -1,15 +1,13 @@
 """Multiply-accumulates, counted while the networks run."""
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file
-from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from aecodec import Codec, registry
-from aecodec.layers import Depthwise
+from aecodec import Codec
+from aecodec.model import Model
 from aecodec.prior import ExactPrior
 
 SIDE = 512
@@ -30,36 +28,38 @@ class _CountingPrior(ExactPrior):
         return super().depthwise(name, x)
 
 
-def count(codec: Codec) -> dict[str, tuple[float, int]]:
-    """KMAC per pixel and number of parameters of each part, for a 512x512 picture."""
-    m = codec.model
-    macs: Counter[str] = Counter()
-
-    def watch(part: str, module: nn.Module) -> None:
-        def hook(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-            macs[part] += output.numel() * (9 if isinstance(layer, Depthwise) else arguments[0].shape[-1])
-
-        for layer in module.modules():
-            if isinstance(layer, nn.Linear | Depthwise):
-                handles.append(layer.register_forward_hook(hook))
-
-    handles: list[Any] = []
-    for part in ("analysis", "hyper_analysis", "synthesis"):
-        watch(part, getattr(m, part))
+def count(codec: Codec, quality: int) -> dict[str, float]:
+    """KMAC per pixel of each network, for a picture of 512x512 pixels at a quality."""
+    m, pixels = codec.model, torch.zeros(1, SIDE, SIDE, 3, device=codec.device)
+    n = m.design.latents
+    macs = {"analysis": _floats(lambda: m.analysis(pixels, m.analysis_rate[quality]))}
     with torch.inference_mode():
-        y = m.analysis(torch.zeros(1, SIDE, SIDE, 3, device=m.device), m.analysis_rate[50])
-        z = m.hyper_analysis(y)
-        m.synthesis(y, m.synthesis_rate[50])
-    for handle in handles:
-        handle.remove()
-
-    everything = load_file(registry.find(m.id))
-    tensors = {name.removeprefix("prior."): t for name, t in everything.items() if name.startswith("prior.")}
-    prior = _CountingPrior(tensors, np)
-    prior.decode(np.zeros(tuple(z.shape)), np.array([50]), y.shape[1], y.shape[2], lambda step, mean, index: 0 * mean)
+        y = m.analysis(pixels, m.analysis_rate[quality])
+        z = m.hyper_analysis(y[..., :n])
+    macs["hyper_analysis"] = _floats(lambda: m.hyper_analysis(y[..., :n]))
+    prior = _CountingPrior({name: value.cpu().numpy() for name, value in m.prior.tensors.items()}, np)
+    latents = prior.decode(
+        np.zeros(tuple(z.shape)), np.array([quality]), y.shape[1], y.shape[2], lambda part, mean, index: 0 * mean
+    )
     macs["prior"] = prior.count
+    seen = y[..., : latents.shape[-1]]  # without fine latents where the quality has none
+    macs["synthesis"] = _floats(lambda: m.synthesis(seen, m.synthesis_rate[quality]))
+    return {part: number / SIDE**2 / 1000 for part, number in macs.items()}
 
-    def parameters(part: str) -> int:
-        return sum(t.size for name, t in everything.items() if name.startswith(f"{part}."))
 
-    return {part: (macs[part] / SIDE**2 / 1000, parameters(part)) for part in macs}
+def _floats(network: Any) -> float:
+    """Multiply-accumulates of one call."""
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network()
+    total: int = counter.get_total_flops()
+    return total / 2
+
+
+def parameters(m: Model) -> dict[str, int]:
+    """How many numbers each network has."""
+    found = {part: sum(p.numel() for p in getattr(m, part).parameters()) for part in ("analysis", "hyper_analysis")}
+    layers = (value for name, value in m.prior.tensors.items() if name.endswith((".weight", ".bias")))
+    return found | {
+        "prior": sum(value.numel() for value in layers),
+        "synthesis": sum(p.numel() for p in m.synthesis.parameters()),
+    }

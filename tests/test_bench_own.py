@@ -1,6 +1,7 @@
 """What the bench measures of this codec alone: efforts, exactness, speed, networks."""
 
 import re
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -8,8 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aecodec import Codec, former
+from aecodec import Codec, former, model
 from aecodec.image import Plane
+from aecodec.training.export import freeze
+from aecodec.training.network import Network
+from aecodec.transforms import Design
 from bench import codecs, everyday, exactness, speed
 from bench.macs import count
 
@@ -85,11 +89,23 @@ def test_memory_is_that_of_the_command_alone(photo: Plane) -> None:
 
 
 def test_the_decoder_keeps_its_budget(codec: Codec) -> None:
-    parts = count(codec)
-    assert parts["synthesis"][0] + parts["prior"][0] <= 10
+    parts = count(codec, 50)
+    assert parts["synthesis"] + parts["prior"] <= 10
     d = codec.model.design
     assert isinstance(d, former.Design)
     n, c = d.latents, d.features
     # by hand: at 1/16 a block of width N and N -> 4C, at 1/8 the blocks and C -> 192
     synthesis = (9 * n + 2 * n * n + n * 4 * c) / 256 + (d.synthesis_blocks * (9 * c + 4 * c * c) + c * 192) / 64
-    assert parts["synthesis"][0] == pytest.approx(synthesis / 1000)
+    assert parts["synthesis"] == pytest.approx(synthesis / 1000)
+
+
+def test_fine_latents_have_a_budget_of_their_own(tmp_path: Path) -> None:
+    """The design that is trained: 10 kMAC per pixel without fine latents, 12 with them."""
+    path = tmp_path / "untrained.safetensors"
+    model.write(path, freeze(Network(Design())), asdict(Design()), "eye")
+    codec = Codec("cpu", path)
+    without, with_fine = (count(codec, quality) for quality in (0, 100))
+    assert without["synthesis"] + without["prior"] <= 10
+    assert with_fine["synthesis"] + with_fine["prior"] <= 12
+    assert with_fine["synthesis"] - without["synthesis"] == pytest.approx(448 * 768 / 256 / 1000)
+    assert without["analysis"] == with_fine["analysis"]
