@@ -25,7 +25,7 @@ TILE = 512  # pixels per side, in files that we write
 # latents of tiles that pass the prior together: on a CPU what stays in its cache, else what keeps it busy
 BATCH = {"cpu": 1024, "cuda": 8192}
 
-Part = tuple[Symbols, Indices]  # what is coded at once: a tile's hyper-latents, or one context step of it
+Part = tuple[Symbols, Indices]  # what is coded at once: a tile's hyper-latents, a context step of it, its fine latents
 
 
 class Quantised(NamedTuple):
@@ -33,8 +33,8 @@ class Quantised(NamedTuple):
 
     picture: int  # of those that went through the networks together
     place: int  # in raster order
-    parts: list[Part]  # hyper-latents first, then step by step
-    latents: Tensor  # ŷ [h, w, N] in units of 2^-8
+    parts: list[Part]  # in the order of the file
+    latents: Tensor  # ŷ [h, w, channels] in units of 2^-8
 
 
 def symbols(
@@ -145,7 +145,7 @@ def decode(m: Model, header: Header, files: Sequence[Sequence[Tile]], area: Box 
     boxes = grid(height, width, header.tile_size // LATENT)
     meeting = {i: common for i, box in enumerate(boxes) if (common := box.common(area))}
     qualities = [tile.quality for tile in files[0]]
-    shape = (len(files), area.height, area.width, channels(m, [qualities[i] for i in meeting]))
+    shape = (len(files), area.height, area.width, channels(m, {qualities[i] for i in meeting}))
     plane = torch.zeros(shape, dtype=torch.float32, device=m.device)
     for batch in _batches(m, len(files), boxes, qualities, meeting):
         latents = decode_batch(m, [files[n][i] for n, i in batch], boxes[batch[0][1]])

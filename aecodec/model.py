@@ -90,9 +90,10 @@ def _check(tensors: Mapping[str, npt.NDArray[Any]], design: Design | former.Desi
 
 def _check_fine(tensors: Mapping[str, npt.NDArray[Any]]) -> None:
     coded, lagrangian = tensors["prior.fine_coded"], tensors["lagrangian"]
-    if coded.shape != (QUALITIES,) or coded.min() < 0 or coded.max() > 1:
-        raise ValueError("prior.fine_coded does not say yes or no for each quality")
-    if lagrangian.shape != (QUALITIES,) or not (np.diff(lagrangian) > 0).all() or lagrangian[0] <= 0:
+    if coded.shape != (QUALITIES,) or sorted(coded.tolist()) != coded.tolist() or not {0, 1} >= set(coded.tolist()):
+        raise ValueError("prior.fine_coded does not say from which quality on there are fine latents")
+    rises = lagrangian.shape == (QUALITIES,) and (np.diff(lagrangian) > 0).all()
+    if not rises or lagrangian[0] <= 0 or not np.isfinite(lagrangian[-1]):
         raise ValueError("lagrangian does not rise with the quality")
 
 

@@ -201,28 +201,31 @@ class ExactPrior(Structure):
             groups = [slice(g * n, (g + 1) * n) for g in GROUP[step]]
             for raw, group in zip(self.step(step, features, known), groups, strict=True):
                 gain, offset = (t[name][quality][:, None, None, group] for name in ("gain", "scale_offset"))
-                means.append(self._clamp(self._shift(raw[..., :n] * gain, TABLE_BITS)))
-                indices.append(self._shift(raw[..., n:] + offset, SCALE_STEP_BITS).clip(0, SCALES - 1))
+                mean, index = self._decide(raw, gain, offset)
+                means.append(mean)
+                indices.append(index)
             mean = _join(self.xp, means)
-            chosen = symbols(step, mean, _join(self.xp, indices))
-            value = mean + chosen * (1 << ACTIVATION_BITS)
+            value = mean + symbols(step, mean, _join(self.xp, indices)) * (1 << ACTIVATION_BITS)
             inverse = t["inverse_gain"][quality][:, None, None]
             for (i, j), group, part in zip(CELL, groups, _split(value, means), strict=True):
                 latents = self._clamp(self._shift(part * inverse[..., group], TABLE_BITS))
                 known[:, i::2, j::2, group] = latents
         if not self.has_fine(quality):
             return known
-        raw, m = self.fine(features, known), self.fine_latents
         gain, inverse, offset = (
             t[name][quality][:, None, None] for name in ("fine_gain", "fine_inverse_gain", "fine_scale_offset")
         )
-        mean = self._clamp(self._shift(raw[..., :m] * gain, TABLE_BITS))
-        index = self._shift(raw[..., m:] + offset, SCALE_STEP_BITS).clip(0, SCALES - 1)
-        flat = (len(mean), -1)
-        value = mean + symbols(FINE, mean.reshape(flat), index.reshape(flat)).reshape(mean.shape) * (
-            1 << ACTIVATION_BITS
-        )
-        return self.concatenate(known, self._clamp(self._shift(value * inverse, TABLE_BITS)))
+        means, indices = ([x] for x in self._decide(self.fine(features, known), gain, offset))
+        mean = _join(self.xp, means)
+        value = mean + symbols(FINE, mean, _join(self.xp, indices)) * (1 << ACTIVATION_BITS)
+        (part,) = _split(value, means)
+        return self.concatenate(known, self._clamp(self._shift(part * inverse, TABLE_BITS)))
+
+    def _decide(self, raw: Array, gain: Array, offset: Array) -> tuple[Array, Array]:
+        """Means in the symbols' scale and table indices, from what a part's last layer says of both."""
+        n = raw.shape[-1] // 2
+        mean = self._clamp(self._shift(raw[..., :n] * gain, TABLE_BITS))
+        return mean, self._shift(raw[..., n:] + offset, SCALE_STEP_BITS).clip(0, SCALES - 1)
 
     def has_fine(self, quality: Array) -> bool:
         """Whether fine latents are coded at a quality, or at all of an array of qualities."""
@@ -255,7 +258,8 @@ class ExactPrior(Structure):
 
         hyper = len(self.tensors["hyper_inverse_gain"][0])
         z = self.number(symbols(5 if self.fine_latents else 4, 3 * 4 * hyper).reshape(1, 3, 4, hyper))
-        latents = self.decode(z, self._place(numpy.array([60])), height, width, answer)
+        quality = 100 if self.fine_latents else 60  # at 100 there are all parts
+        latents = self.decode(z, self._place(numpy.array([quality])), height, width, answer)
         digest.update(_integers(latents))
         return digest.hexdigest()
 

@@ -68,15 +68,18 @@ def code(
     gain: Tensor,
     offset: Tensor,
     quantise: Callable[[Tensor], tuple[Tensor, Tensor]],
+    inside: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Latents y ``[B, h, w, N]``, h and w even -> ŷ and the bits of y, ``[B]``.
 
     ``gain``, ``offset`` (to the prior's log2 of scales): ``[B, 1, 1, N]``. ``quantise`` turns what is left of y after
-    its mean into what the rate is measured on and what context and synthesis see.
+    its mean into what the rate is measured on and what context and synthesis see. Where ``inside``, of y's shape, is
+    zero, nothing is coded, and ŷ is zero.
     """
     # one operation for all four cell positions of a step: small ones cost more time than their sums
     gain, offset = (_by_step(table.expand(-1, 2, 2, -1)) for table in (gain, offset))
     target = _by_step(y) * gain  # [STEPS, 4, B, h/2, w/2, N/4]
+    coded = torch.ones_like(target) if inside is None else _by_step(inside)
     n = y.shape[-1] // 4
     values = list(torch.zeros_like(target))  # ŷ so far, in the latents' own scale
     symbols, log_scales = [], []
@@ -86,8 +89,8 @@ def code(
         symbol, seen = quantise(target[s] - mean)
         symbols.append(symbol)
         log_scales.append(raw[..., n:] + offset[s])
-        values[s] = (seen + mean) / gain[s]
-    bits = gaussian_bits(torch.stack(symbols), torch.stack(log_scales))
+        values[s] = (seen + mean) / gain[s] * coded[s]
+    bits = gaussian_bits(torch.stack(symbols), torch.stack(log_scales)) * coded
     return _in_place(values), bits.sum((0, 1, 3, 4, 5))
 
 

@@ -18,7 +18,7 @@ from . import coding, container
 from .container import Data, Header, Tile
 from .errors import BadChecksum, Corrupt, Truncated
 from .model import Model
-from .prior import FINE, SYMBOL_LIMIT
+from .prior import STEPS, SYMBOL_LIMIT
 from .tiles import LATENT, Box, grid, latent_size
 
 NAMED = 8  # damaged tiles that are named one by one
@@ -138,7 +138,7 @@ def decode(m: Model, found: Remains) -> tuple[Tensor, str]:
 
 def _parts(m: Model, quality: int) -> int:
     """Of a tile: the hyper-latents, the steps, and the fine latents where the quality has them."""
-    return 1 + FINE + m.prior.has_fine(quality)
+    return 1 + STEPS + m.prior.has_fine(quality)
 
 
 def _decode_start(m: Model, tile: Tile, box: Box) -> tuple[Tensor, int]:

@@ -187,7 +187,9 @@ class Search:
             return (quantise(x),) * 2
 
         offset = table("scale_offset") + SCALE_MIN_LOG2
-        latents, bits = rate.code(self.prior, features, latents, table("gain"), offset, twice)
+        inside = torch.zeros_like(latents)
+        inside[:, :height, :width] = 1
+        latents, bits = rate.code(self.prior, features, latents, table("gain"), offset, twice, inside)
         latents, features, fine = (x[:, :height, :width] for x in (latents, features, fine))
         total = rate.gaussian_bits(symbols, hyper_scale).sum() + bits.sum()
         if self.m.prior.has_fine(quality):

@@ -68,7 +68,7 @@ def windows(part: Box, halo: int, height: int, width: int, size: int = WINDOW) -
     ``halo`` more within the plane.
 
     A network whose receptive field the halo covers computes the same core from the outer box as from the whole plane:
-    where the outer box ends early, so does the plane, and the networks' zero padding is the same.
+    where the outer box ends early, so does the plane, and what the networks put around it is the same.
     """
     for box in grid(part.height, part.width, size):
         core = Box(part.top + box.top, part.left + box.left, box.height, box.width)

@@ -118,7 +118,7 @@ class HyperAnalysis(nn.Module):
 class Synthesis(nn.Module):
     """g_s: latents ``[B, h, w, N + M]`` -> pixels ``[B, 16h, 16w, 3]``, nominally in 0..1, not clamped.
 
-    The main latents alone, ``[B, h, w, N]``, are as good as fine ones that are all zero, and cost less. With ``shrink``
+    The main latents alone, ``[B, h, w, N]``, give the pixels that fine ones of zero give, in less time. With ``shrink``
     2, 4 or 8 the pixels are averages of so many squared: the last layer is linear, so that its weights can be averaged
     in place of its results.
     """

@@ -23,6 +23,11 @@ def whole(codec: Codec) -> tuple[dict[str, Any], Any]:
     return load_file(registry.find(codec.model.id)), codec.model.design
 
 
+@pytest.fixture(scope="module")
+def whole_fine(fine: Codec, fine_weights: Path) -> tuple[dict[str, Any], Any]:
+    return load_file(fine_weights), fine.model.design
+
+
 def test_a_written_file_is_the_same_model(whole: tuple[dict[str, Any], Any], codec: Codec, tmp_path: Path) -> None:
     tensors, design = whole
     identity = model.write(tmp_path / "a.safetensors", tensors, asdict(design), "psnr")
@@ -83,6 +88,35 @@ def test_what_is_no_model(whole: tuple[dict[str, Any], Any], attack: Attack, tmp
     path = tmp_path / "bad.safetensors"
     save_file(tensors, path, {"design": json.dumps(design), "model_id": model.model_id(tensors).hex()})
     with pytest.raises(ValueError, match=r"bad\.safetensors: not a weights file"):
+        Codec("cpu", path)
+
+
+FINE_ATTACKS: dict[str, Attack] = {
+    "no prior of the fine latents": lambda tensors, design: tensors.pop("prior.fine_head.weight"),
+    "gains of another width": put("prior.fine_gain", lambda t: t[:, :-1]),
+    "a choice that is none": put("prior.fine_coded", lambda t: t * 2),
+    "a choice for half of the qualities": put("prior.fine_coded", lambda t: t[:50]),
+    "fine latents at low qualities alone": put("prior.fine_coded", lambda t: t[::-1]),
+    "a λ that falls": put("lagrangian", lambda t: t[::-1]),
+    "a λ without end": put("lagrangian", lambda t: np.append(t[:-1], np.float32(np.inf))),
+    "sums that lose bits": put("prior.fine_head.weight", lambda t: np.full(t.shape, 2**31 - 1, np.int32)),
+    "a head of another shape": put("prior.fine_head.weight", lambda t: t[:-2]),
+    "a synthesis of another shape": put("synthesis.from_latents.weight", lambda t: t[:, :-1]),
+    "fewer fine latents than there are": ask(fine=31),
+}
+
+
+@pytest.mark.parametrize("attack", FINE_ATTACKS.values(), ids=FINE_ATTACKS)
+def test_what_is_no_model_with_fine_latents(
+    whole_fine: tuple[dict[str, Any], Any], attack: Attack, tmp_path: Path
+) -> None:
+    test_what_is_no_model(whole_fine, attack, tmp_path)
+
+
+def test_an_objective_that_nobody_knows(whole_fine: tuple[dict[str, Any], Any], tmp_path: Path) -> None:
+    path = tmp_path / "bad.safetensors"
+    model.write(path, whole_fine[0], asdict(whole_fine[1]), "beauty")
+    with pytest.raises(ValueError, match="not a weights file"):
         Codec("cpu", path)
 
 

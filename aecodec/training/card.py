@@ -5,6 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..codec import Codec
 from ..files import write
 from ..objective import MS_SSIM_SCALE, OBJECTIVES, SSIMULACRA2_SCALE
@@ -40,8 +42,10 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path,
         codec = Codec(device="cpu", weights=weights)
         points = measure(codec, valid_files, objective)
         if out.exists() and not force:
-            old = measure(Codec(device="cpu", weights=out), valid_files, objective)
-            _check_better(points, old, out)
+            before = Codec(device="cpu", weights=out)
+            if not torch.equal(before.model.lagrangian, codec.model.lagrangian):
+                raise ValueError(f"{out} stays, since its qualities stand for other λ; replace it with --force")
+            _check_better(points, measure(before, valid_files, objective), out)
         card = _card(out.stem, identity, network, codec, state, points, valid_files)
         write(out.with_suffix(".md"), card.encode())  # first: weights without a card are of unknown origin
         weights.replace(out)

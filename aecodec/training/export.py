@@ -18,7 +18,7 @@ from .. import coding, model
 from ..codec import Codec
 from ..coder import PRECISION
 from ..prior import ACTIVATION_BITS, SCALE_MIN_LOG2, SCALES, TABLE_BITS, WEIGHT_BITS
-from ..rate import FINE_FROM, lagrangian
+from ..rate import FINE_FROM, LAMBDA_MAX, LAMBDA_MIN, lagrangian
 from ..transforms import Design
 from .data import read_rgb
 from .network import KNOTS, Knots, Network
@@ -128,12 +128,13 @@ def thaw(weights: Path) -> Network:
         layer.get_parameter("weight").copy_(tensors[f"prior.{name}.weight"] / 2**WEIGHT_BITS)
         layer.get_parameter("bias").copy_(tensors[f"prior.{name}.bias"] / 2 ** (WEIGHT_BITS + ACTIVATION_BITS))
 
+    shape = Knots(KNOTS)
+    shape.values.copy_(torch.eye(KNOTS))
+    t = torch.log(tensors["lagrangian"] / LAMBDA_MIN) / math.log(LAMBDA_MAX / LAMBDA_MIN)
+    basis = shape(t)[:, 0, 0]  # [101, KNOTS]: what each knot adds to each quality
+
     def set_knots(name: str, table: Tensor) -> None:
-        knots = network.get_submodule(name)
-        shape = Knots(KNOTS)
-        shape.values.copy_(torch.eye(KNOTS))
-        basis = shape(QUALITIES)[:, 0, 0]  # [101, KNOTS]: what each knot adds to each quality
-        knots.get_parameter("values").copy_(torch.linalg.lstsq(basis, table).solution)
+        network.get_submodule(name).get_parameter("values").copy_(torch.linalg.lstsq(basis, table).solution)
 
     for kind in ("", "fine_"):
         set_knots(f"{kind}gain", torch.log(tensors[f"prior.{kind}gain"] / 2**TABLE_BITS))

@@ -19,7 +19,7 @@ LARGEST = 512  # a longer side of a matrix keeps its basis: its turns would take
 
 
 class Soap(torch.optim.Optimizer):
-    """For parameters that are matrices. No weight decay.
+    """For parameters that are matrices with a side of at most `LARGEST`. No weight decay.
 
     ``reduced``: do the products in bfloat16. The first step sets up the bases and changes nothing.
     """
@@ -79,8 +79,7 @@ class Soap(torch.optim.Optimizer):
             s["first"].lerp_(rotated.float(), 1 - beta1)
             s["second"].lerp_(rotated.float() ** 2, 1 - beta2)
             update = s["first"] / (s["second"].sqrt() + eps)
-            if bases:
-                update = update.to(self.kind)
+            update = update.to(self.kind)
             for basis, transpose in bases:
                 update = update @ basis.mT if transpose else basis @ update
             rate = lr * (1 - beta2**step) ** 0.5 / (1 - beta1**step)
