@@ -39,6 +39,7 @@ def psnr(original: Plane, decoded: Plane, where: npt.NDArray[np.bool_] | None = 
 
 def ssimulacra2(original: Plane, decoded: Plane, where: npt.NDArray[np.bool_] | None = None) -> float:
     """The score, at most 100, of pictures ``[H, W, 1 or 3]``; where a plane ``[H, W]`` is false they count as equal."""
+    # to keep what is computed of the original alone would save a search 5 % of its time, for 100 bytes per pixel
     return metric.ssimulacra2(original, decoded if where is None else np.where(where[..., None], decoded, original))
 
 

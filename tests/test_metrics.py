@@ -1,5 +1,6 @@
 """Rates and metrics, where the right answer is known."""
 
+import tracemalloc
 from typing import Any
 
 import bjontegaard
@@ -199,6 +200,17 @@ def test_ssimulacra2_by_bands_is_that_of_the_whole(photo: Plane, monkeypatch: py
     whole = ssimulacra2(a, b)
     monkeypatch.setattr("aecodec.metrics.ssimulacra2.BAND", 2000)
     assert ssimulacra2(a, b) == pytest.approx(whole, abs=1e-9)
+
+
+def test_ssimulacra2_leaves_room_for_large_pictures(photo: Plane) -> None:
+    large = np.tile(photo, (4, 2, 1))
+    tracemalloc.start()
+    try:
+        ssimulacra2(large, large[::-1])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 15 * large.shape[0] * large.shape[1] + 70e6
 
 
 def test_ssimulacra2_of_gray_and_of_tiny_pictures(photo: Plane) -> None:
