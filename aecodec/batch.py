@@ -6,9 +6,9 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +34,7 @@ class Done:
     text: str
     notes: Sequence[str] = ()  # what was lost or changed on the way
     missed: str = ""  # why what was written is not what was asked for
+    reached: Mapping[str, float] = field(default_factory=dict)  # what a target led to, by name
 
 
 Work = Callable[["Job", Progress], Done]  # called with shares from 0 to 1, if the job takes long
@@ -59,6 +60,7 @@ class Result:
         if self.done:
             found |= {"bytes_before": self.done.before, "bytes_after": self.done.after}
             found |= {"width": self.done.width, "height": self.done.height, "notes": list(self.done.notes)}
+            found |= {name: round(value, 4) for name, value in self.done.reached.items()}
         if self.error:
             found["error"] = self.error
         if self.error or self.differs:

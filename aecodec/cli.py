@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from fractions import Fraction
@@ -144,6 +144,12 @@ def compress(
     target_psnr: Annotated[
         float | None, typer.Option(min=0, max=1e3, help="The smallest file of at least so many dB.")
     ] = None,
+    target_ssimulacra2: Annotated[
+        float | None,
+        typer.Option(
+            max=100, help="The smallest file of at least such a score of SSIMULACRA 2: 90 visually lossless, 70 high."
+        ),
+    ] = None,
     roi: Annotated[
         list[str] | None,
         typer.Option(
@@ -186,13 +192,18 @@ def compress(
     from . import control, files
     from .batch import Done, size
 
-    targeted = (target_bytes, target_bpp, target_psnr) != (None, None, None)
-    goals = (quality, target_bytes, target_bpp, target_psnr)
-    if len(goals) - goals.count(None) > 1:
-        print("aecodec: give one of --quality, --target-bytes, --target-bpp, --target-psnr", file=sys.stderr)
+    targets: dict[str, float | None] = {
+        "size": target_bytes,
+        "bpp": target_bpp,
+        "psnr": target_psnr,
+        "ssimulacra2": target_ssimulacra2,
+    }
+    if sum(goal is not None for goal in (quality, *targets.values())) > 1:
+        print("aecodec: give --quality or one of the options that begin with --target", file=sys.stderr)
         raise typer.Exit(2)
-    if strict and not targeted:
-        print("aecodec: --strict goes with --target-bytes, --target-bpp or --target-psnr", file=sys.stderr)
+    target = _usage(control.one_target, targets) if set(targets.values()) != {None} else None
+    if strict and not target:
+        print("aecodec: --strict goes with one of the options that begin with --target", file=sys.stderr)
         raise typer.Exit(2)
     planned, left = _usage(files.plan, images, out, recursive, files.image_suffixes(), ".aec")
     if delete_source and any(files.STANDARD in (job.source, job.target) for job in planned):
@@ -214,36 +225,25 @@ def compress(
         del data  # large pictures leave no room to spare
         height, width, _ = picture.pixels.shape
         offsets = control.offsets(regions, height, width) if regions else None
-        missed = ""
-        try:
-            if targeted:
-                coded = codec.compress_to(
-                    picture,
-                    size=target_bytes,
-                    bpp=target_bpp,
-                    psnr=target_psnr,
-                    roi=offsets,
-                    effort=effort,
-                    progress=advance,
-                    thumbnail=thumbnail,
-                )
-            else:
-                coded = codec.compress(picture, chosen, offsets, effort, advance, thumbnail)
-        except errors.TargetMissed as error:
-            if strict:
-                raise
-            missed, coded = str(error), error.nearest
+        if target:
+            coded, scores, missed = codec._reach(picture, *target, offsets, effort, advance, thumbnail)
+            if missed and strict:
+                raise errors.TargetMissed(missed, coded)
+        else:
+            coded, scores, missed = codec.compress(picture, chosen, offsets, effort, advance, thumbnail), {}, ""
         files.write(job.target, coded, job.source)
         bpp = len(coded) * 8 / (width * height)
-        text = f"{size(before)} -> {size(len(coded))}  {bpp:.3f} bpp{_in_brackets(picture.notes)}"
+        reached = {"quality": container.read_header(coded, max_pixels).quality, "bpp": bpp, **scores} if target else {}
+        told = f"{_in_words(reached)}{_in_brackets(picture.notes)}"
+        text = f"{size(before)} -> {size(len(coded))}  {bpp:.3f} bpp{told}"
         if delete_source and not missed:
             if not picture.notes:  # nothing goes that was not kept
                 files.delete_source(job, digest, coded, codec.verify)
             text += "  source stays" if picture.notes else "  source deleted"
-        return Done(before, len(coded), width, height, text, picture.notes, missed)
+        return Done(before, len(coded), width, height, text, picture.notes, missed, reached)
 
     # what a target or a region was, no file says
-    differs = partial(_difference, codec.model.id, None if targeted or regions else chosen)
+    differs = partial(_difference, codec.model.id, None if target or regions else chosen)
     _run(planned, work, overwrite, skip_existing, recursive, jobs, report, differs, left, slow=effort > 0)
 
 
@@ -593,6 +593,15 @@ def _progress(count: int, stream: TextIO, slow: bool) -> "Iterator[tuple[Callabl
             bar.update(task, completed=done)
 
         yield show, lambda share: bar.update(task, completed=done + share)
+
+
+def _in_words(reached: Mapping[str, float]) -> str:
+    """The quality and the score that a target led to."""
+    from . import control
+
+    words = {"quality": "quality {}", **{name: scale.words for name, scale in control.SCALES.items()}}
+    said = [words[name].format(value) for name, value in reached.items() if name in words]
+    return f"  {', '.join(said)}" if said else ""
 
 
 def _in_brackets(notes: Iterable[str]) -> str:

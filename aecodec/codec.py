@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, Union, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,14 @@ Progress = Callable[[float], object]  # called with a share from 0 to 1
 if hasattr(os, "register_at_fork"):
     # torch's threads do not survive a fork, and a child that shared work with them would wait for them without end
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+
+class Reached(NamedTuple):
+    """What a search for a target ended with."""
+
+    data: bytes
+    scores: dict[str, float]  # of the decoded picture, where the target was one
+    missed: str  # why it is not what was asked for, if it is not
 
 
 class Codec:
@@ -131,16 +139,18 @@ class Codec:
         size: float | None = None,
         bpp: float | None = None,
         psnr: float | None = None,
+        ssimulacra2: float | None = None,
         roi: Offsets | None = None,
         effort: int = 0,
         progress: Progress | None = None,
         thumbnail: bool = False,
     ) -> bytes:
-        """The best file of at most ``size`` bytes or ``bpp`` bits per pixel, or the smallest of at least ``psnr`` dB.
+        """The best file of at most ``size`` bytes or ``bpp`` bits per pixel, or the smallest of at least ``psnr`` dB or
+        a score of ``ssimulacra2``.
 
         Files are encoded until neighbouring qualities lie on both sides of the target, about four of them. Where there
         are several tiles, some then get the better quality as far as the size allows. With ``roi``, it is the quality
-        that its numbers are added to that is searched for, from 0 to 100. Size and PSNR are taken to grow with the
+        that its numbers are added to that is searched for, from 0 to 100. Size and score are taken to grow with the
         quality; in flat or tiny pictures they do not always, and a better file than the one found can exist.
 
         Args:
@@ -148,6 +158,10 @@ class Codec:
             size: of the whole file, metadata, alpha and thumbnail included.
             bpp: the same over the number of pixels, times 8.
             psnr: of the decoded 8-bit pixels, those under alpha 0 left aside.
+            ssimulacra2: of the decoded 8-bit pixels, up to 100: 90 visually lossless, 70 high, 50 medium, 30 low
+                quality. Gray counts as three equal channels, what alpha 0 hides as without error, and a side below 8
+                pixels is made as long by repeating the last row or column. Computing it takes some 15 bytes of memory
+                per pixel.
             roi: as for `compress`.
             effort: as for `compress`, spent on every file near the target that is tried, about three.
             progress: as for `compress`, for one file after the other.
@@ -157,48 +171,61 @@ class Codec:
             TargetMissed: where no quality that was tried meets the target; it carries the nearest file.
             TypeError, ValueError, LimitExceeded: as `compress`, and unless exactly one target is given.
         """
-        if [size, bpp, psnr].count(None) != 2:
-            raise ValueError("give one of size, bpp and psnr")
-        target = next(value for value in (size, bpp, psnr) if value is not None)
-        effort = _checked_effort(effort)
-        if not abs(target) < 1e12:
-            raise ValueError(f"target {target}: expected a number that a file can have")
-        prepared = self._prepare(picture, thumbnail)
+        name, target = control.one_target({"size": size, "bpp": bpp, "psnr": psnr, "ssimulacra2": ssimulacra2})
+        found = self._reach(picture, name, target, roi, effort, progress, thumbnail)
+        if found.missed:
+            raise TargetMissed(found.missed, found.data)
+        return found.data
+
+    def _reach(
+        self,
+        picture: Any,
+        name: str,
+        target: float,
+        roi: Offsets | None,
+        effort: int,
+        progress: Progress | None,
+        thumbnail: bool,
+    ) -> Reached:
+        """`compress_to` for those who want to know what was reached."""
+        effort, prepared = _checked_effort(effort), self._prepare(picture, thumbnail)
         encode = cache(lambda quality, effort: self.compress(prepared, quality, roi, effort, progress))
 
-        def above(measure: Callable[[bytes], float], goal: float, slope: float) -> int:
+        def above(measure: Callable[[int, int], float], goal: float, slope: float) -> int:
             """The first quality above the goal, found without effort first, so that this is spent on few files."""
-            first = control.crossing(lambda quality: measure(encode(quality, 0)), goal, slope)
+            first = control.crossing(lambda quality: measure(quality, 0), goal, slope)
             if not effort:
                 return first
             start = min(first, control.BEST)
-            return control.crossing(lambda quality: measure(encode(quality, effort)), goal, slope, start)
+            return control.crossing(lambda quality: measure(quality, effort), goal, slope, start)
 
-        if psnr is not None:
-            original = coding.tensor(prepared.pixels, torch.device("cpu")).numpy()
+        if name in control.SCALES:
+            scale, original = control.SCALES[name], coding.tensor(prepared.pixels, torch.device("cpu")).numpy()
             visible = None if prepared.alpha is None else prepared.alpha > 0
 
-            def decibels(data: bytes) -> float:
-                (decoded,) = self._pixels([container.read(data, self.max_pixels)], None, 1)
-                return control.psnr(original, decoded.cpu().numpy(), visible)
+            @cache
+            def score(quality: int, effort: int) -> float:
+                (decoded,) = self._pixels([container.read(encode(quality, effort), self.max_pixels)], None, 1)
+                return scale.score(original, decoded.cpu().numpy(), visible)
 
-            found = above(decibels, math.nextafter(psnr, -math.inf), control.DECIBELS)
-            if found > control.BEST:
-                best = encode(control.BEST, effort)
-                raise TargetMissed(f"the best file has {decibels(best):.2f} dB", best)
-            return encode(found, effort)
+            found = above(score, math.nextafter(target, -math.inf), scale.slope)
+            quality = min(found, control.BEST)
+            reached = score(quality, effort)
+            missed = f"the best file has {scale.words.format(reached)}" if found > control.BEST else ""
+            return Reached(encode(quality, effort), {name: reached}, missed)
 
         height, width, _ = prepared.pixels.shape
         # bits per pixel that were computed from a file's size mean that size, however the quotient was rounded
-        limit = math.floor(target if size is not None else target * height * width / 8 + 1e-6)
+        limit = math.floor(target if name == "size" else target * height * width / 8 + 1e-6)
         goal = math.log2(limit) if limit > 0 else -1.0
-        exceeds = above(lambda data: math.log2(len(data)), goal, control.OCTAVES)
+        exceeds = above(lambda quality, effort: math.log2(len(encode(quality, effort))), goal, control.OCTAVES)
         if exceeds == 0:
             smallest = encode(0, effort)
-            raise TargetMissed(f"the smallest file has {len(smallest)} bytes", smallest)
+            return Reached(smallest, {}, f"the smallest file has {len(smallest)} bytes")
         if exceeds > control.BEST:
-            return encode(control.BEST, effort)
-        return self._fill(prepared, encode(exceeds - 1, effort), encode(exceeds, effort), limit, effort, progress)
+            return Reached(encode(control.BEST, effort), {}, "")
+        fits, larger = encode(exceeds - 1, effort), encode(exceeds, effort)
+        return Reached(self._fill(prepared, fits, larger, limit, effort, progress), {}, "")
 
     def _fill(
         self, picture: Picture, fits: bytes, exceeds: bytes, limit: int, effort: int, progress: Progress | None

@@ -12,7 +12,7 @@
         * SymbolMismatch: the decoded symbols are not the encoded ones
 * ConversionWarning (a UserWarning): what a picture lost before it was coded, and what its file held besides
 * DamageWarning (a UserWarning): what is missing in a picture that was decoded with errors="conceal"
-* TargetMissed (a ValueError): no quality that was tried has the size or the PSNR that was asked for
+* TargetMissed (a ValueError): no quality that was tried has the size or the score that was asked for
 """
 
 from dis import opmap

@@ -1,7 +1,11 @@
 """Rate control: sizes and qualities that are asked for."""
 
+import json
 import pickle
 import random
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ from aecodec import Codec, TargetMissed, container, control
 from aecodec.cli import app
 from aecodec.control import BEST, OCTAVES, Region, crossing, offsets
 from aecodec.image import Plane
+from aecodec.metrics.ssimulacra2 import ssimulacra2
 
 from .conftest import psnr
 
@@ -74,12 +79,70 @@ def test_hidden_pixels_have_no_part_in_a_psnr(codec: Codec, small: Plane) -> Non
     assert codec.compress_to(hidden, psnr=60.0) == codec.compress(hidden, 0)
 
 
+@pytest.mark.parametrize("effort", [0, 1])
+@pytest.mark.parametrize("channels", [3, 1])
+def test_the_smallest_file_of_a_score(codec: Codec, small: Plane, channels: int, effort: int) -> None:
+    picture = small[..., :channels]
+    data = codec.compress_to(picture, ssimulacra2=60.0, effort=effort)
+    below = codec.compress(picture, container.read(data).header.quality - 1, effort=effort)
+    at, under = (ssimulacra2(picture, codec.decompress(d, "numpy")) for d in (data, below))
+    assert at >= 60 > under
+
+
+def test_hidden_pixels_are_without_error_in_a_score(codec: Codec, small: Plane) -> None:
+    alpha = np.zeros(small.shape[:2], np.uint8)
+    alpha[20:50, 30:60] = 255
+    data = codec.compress_to(np.dstack((small, alpha)), ssimulacra2=80.0)
+    visible = codec.decompress(data, "numpy")[20:50, 30:60, :3]
+    whole = small.copy()
+    whole[20:50, 30:60] = visible
+    assert 79 < ssimulacra2(small, whole) < 83, "what is hidden is another colour in the file"
+    hidden = np.dstack((small, 0 * alpha))
+    assert codec.compress_to(hidden, ssimulacra2=100) == codec.compress(hidden, 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (3, 20, 1), (20, 7, 4)])
+def test_scores_of_tiny_pictures(codec: Codec, small: Plane, shape: tuple[int, int, int]) -> None:
+    picture = np.dstack((small, small[..., :1] | 1))[: shape[0], : shape[1], : shape[2]]
+    data = codec.compress_to(picture, ssimulacra2=30)
+    assert control.ssimulacra2(picture[..., :3], codec.decompress(data, "numpy")[..., :3]) >= 30
+
+
+def test_a_score_takes_numpy_alone() -> None:
+    program = """
+import sys, numpy
+from aecodec import control
+gray = numpy.arange(400, dtype=numpy.uint8).reshape(20, 20, 1)
+assert control.ssimulacra2(gray, gray, gray[..., 0] > 9) == 100
+print({"torch", "scipy"} & set(sys.modules))
+"""
+    done = subprocess.run((sys.executable, "-c", program), check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("effort", [0, 1])
+def test_no_file_is_scored_twice(codec: Codec, small: Plane, effort: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[bytes] = []
+
+    def score(original: Plane, decoded: Plane, where: object) -> float:
+        scored.append(decoded.tobytes())
+        return control.psnr(original, decoded)
+
+    monkeypatch.setitem(control.SCALES, "psnr", replace(control.SCALES["psnr"], score=score))
+    with pytest.raises(TargetMissed):
+        codec.compress_to(small, psnr=90, effort=effort)
+    assert len(scored) == len(set(scored)) > 1
+
+
 def test_targets_that_cannot_be_met(codec: Codec, small: Plane) -> None:
     with pytest.raises(TargetMissed, match="smallest") as missed:
         codec.compress_to(small, size=50)
     assert missed.value.nearest == codec.compress(small, 0)
     with pytest.raises(TargetMissed, match="dB") as missed:
         codec.compress_to(small, psnr=90)
+    assert missed.value.nearest == codec.compress(small, 100)
+    with pytest.raises(TargetMissed, match=r"the best file has [89]\d\.\d\d by SSIMULACRA 2") as missed:
+        codec.compress_to(small, ssimulacra2=99.9)
     assert missed.value.nearest == codec.compress(small, 100)
     assert codec.compress_to(small, size=10**9) == codec.compress(small, 100), "more room than the best needs"
     with pytest.raises(TargetMissed):
@@ -106,6 +169,40 @@ def test_command_line_targets(small_image: Image.Image, tmp_path: Path) -> None:
     assert "target missed: the smallest file has" in result.stderr
     assert container.read(target.read_bytes()).header.quality == 0
     assert run(app, ["compress", str(source), "-q", "50", "--target-bpp", "1"]).exit_code == 2
+    assert run(app, ["compress", str(source), "--target-psnr", "30", "--target-ssimulacra2", "50"]).exit_code == 2
+    assert run(app, ["compress", str(source), "--target-ssimulacra2", "100.1"]).exit_code == 2
+    for name in ("--target-ssimulacra2", "--target-psnr", "--target-bpp"):
+        assert run(app, ["compress", str(source), name, "nan"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "goal", "missed"),
+    [("bytes", 2000, 9), ("bpp", 2, 0.01), ("psnr", 33, 99), ("ssimulacra2", 60, 99), ("ssimulacra2", -10.5, 100)],
+)
+def test_what_a_target_led_to_is_told(
+    small: Plane, small_image: Image.Image, codec: Codec, tmp_path: Path, option: str, goal: float, missed: float
+) -> None:
+    """In the line and in the report, whether it was met or not."""
+    source, target, report = tmp_path / "a.png", tmp_path / "a.aec", tmp_path / "report.jsonl"
+    small_image.save(source)
+    for number, code in ((goal, 0), (missed, 5)):
+        arguments = ["compress", str(source), f"--target-{option}", str(number), "--report", str(report), "--overwrite"]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == code
+        (record,) = map(json.loads, report.read_text().splitlines())
+        data = target.read_bytes()
+        decoded, quality = codec.decompress(data, "numpy"), container.read(data).header.quality
+        expected: dict[str, float] = {"quality": quality, "bpp": 8 * len(data) / (70 * 90)}
+        words = f" bpp  quality {quality}  "
+        if option == "psnr":
+            expected["psnr"] = psnr(decoded, small)
+            words = f"bpp  quality {quality}, {expected['psnr']:.2f} dB  "
+        elif option == "ssimulacra2":
+            expected["ssimulacra2"] = ssimulacra2(small, decoded)
+            words = f"bpp  quality {quality}, {expected['ssimulacra2']:.2f} by SSIMULACRA 2  "
+        assert words in result.stderr
+        found = {name: record.get(name) for name in ("quality", "bpp", "psnr", "ssimulacra2") if name in record}
+        assert found == pytest.approx(expected, abs=6e-5)
 
 
 def test_a_region_of_interest(codec: Codec, photo: Plane) -> None:
@@ -177,6 +274,9 @@ def test_targets_that_are_none(codec: Codec, small: Plane) -> None:
     for target in (float("inf"), float("nan"), 1e300):
         with pytest.raises(ValueError, match="expected a number"):
             codec.compress_to(small, psnr=target)
+    for target in (float("nan"), 100.001, float("-inf")):
+        with pytest.raises(ValueError, match="expected a number"):
+            codec.compress_to(small, ssimulacra2=target)
     missed = pickle.loads(pickle.dumps(TargetMissed("too small", b"data")))
     assert (str(missed), missed.nearest) == ("too small", b"data")
 

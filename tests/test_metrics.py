@@ -1,5 +1,6 @@
 """Rates and metrics, where the right answer is known."""
 
+import tracemalloc
 from typing import Any
 
 import bjontegaard
@@ -191,6 +192,36 @@ def test_ssimulacra2_of_a_batch_is_that_of_each() -> None:
     assert found.shape == (3,)
     for i, (a, b) in enumerate(pairs):
         assert score(float(found[i])) == pytest.approx(ssimulacra2(_bytes(a), _bytes(b)), abs=1e-9)
+
+
+def test_ssimulacra2_by_bands_is_that_of_the_whole(photo: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bands of few rows, the last one odd: each is blurred with the rows around it."""
+    a, b = photo[:175, :130], photo[1:176, :130]
+    whole = ssimulacra2(a, b)
+    monkeypatch.setattr("aecodec.metrics.ssimulacra2.BAND", 2000)
+    assert ssimulacra2(a, b) == pytest.approx(whole, abs=1e-9)
+
+
+def test_ssimulacra2_leaves_room_for_large_pictures(photo: Plane) -> None:
+    large = np.tile(photo, (4, 2, 1))
+    tracemalloc.start()
+    try:
+        ssimulacra2(large, large[::-1])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 15 * large.shape[0] * large.shape[1] + 70e6
+
+
+def test_ssimulacra2_of_gray_and_of_tiny_pictures(photo: Plane) -> None:
+    """Gray is three equal channels; a short side is repeated up to eight pixels."""
+    gray = photo[:40, :50, :1]
+    coarse = gray // 16 * 16 + 8
+    assert 0 < ssimulacra2(gray, coarse) == ssimulacra2(gray.repeat(3, 2), coarse.repeat(3, 2)) < 90
+    column, changed = photo[:100, :1], photo[:100, 1:2]
+    assert ssimulacra2(column, changed) == ssimulacra2(column.repeat(8, 1), changed.repeat(8, 1)) < 90
+    dot = photo[:1, :1]
+    assert ssimulacra2(dot, dot) == 100 > ssimulacra2(dot, dot // 2)
 
 
 def _bytes(x: torch.Tensor) -> Plane:
