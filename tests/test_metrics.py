@@ -237,3 +237,17 @@ def test_the_same_picture_has_the_best_values(photo: Plane) -> None:
 def test_a_picture_of_another_size_is_an_error() -> None:
     with pytest.raises(ValueError, match="decoded to 9x8"):
         metrics.measure(Image.new("RGB", (8, 8)), Image.new("RGB", (9, 8)))
+
+
+def test_the_gradient_of_ssimulacra2_is_bounded_in_the_dark() -> None:
+    """A pixel that undershoots black, by whatever, does not outweigh a picture."""
+    original = torch.zeros(1, 3, 64, 64)
+    norms = []
+    for offset in torch.linspace(-0.3, 0.0, 61):
+        y = (original + 0.01 * torch.rand(original.shape)).index_put(
+            (torch.tensor(0),) * 2 + (torch.tensor(5),) * 2, offset
+        )
+        y.requires_grad_()
+        (gradient,) = torch.autograd.grad(error_sum(original, y, least=0.01, tiny=1e-18).sum(), y)
+        norms.append(float(gradient.norm()))
+    assert max(norms) < 10 * norms[-1]

@@ -4,6 +4,7 @@ For rows of up to some hundred samples, and for gradients, that is faster on a C
 """
 
 import sys
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,18 @@ def smooth(x: Array, kernel: Kernel, pad: bool) -> Array:
 
 
 def _smooth_rows(x: Array, kernel: Kernel, pad: bool) -> Array:
-    reach, size, parts = len(kernel) // 2, x.shape[-1], []
+    reach, size, parts, entries = len(kernel) // 2, x.shape[-1], [], tuple(kernel.tolist())
     first = 0 if pad else reach
     for start in range(first, size - first, BLOCK):
         stop = min(start + BLOCK, size - first)
         low, high = max(start - reach, 0), min(stop + reach, size)
-        offsets = np.arange(low, high)[:, None] - np.arange(start, stop) + reach
-        band = np.where((offsets >= 0) & (offsets <= 2 * reach), kernel[offsets.clip(0, 2 * reach)], 0.0)
-        parts.append(x[..., low:high] @ constant(band, x))
+        parts.append(x[..., low:high] @ constant(_band(entries, low - start, high - start, stop - start), x))
     return parts[0] if len(parts) == 1 else namespace(x).concatenate(parts, -1)
+
+
+@lru_cache(maxsize=64)
+def _band(kernel: tuple[float, ...], low: int, high: int, size: int) -> npt.NDArray[np.float64]:
+    """``[high - low, size]``: what the samples low..high add to 0..size."""
+    offsets = np.arange(low, high)[:, None] - np.arange(size) + len(kernel) // 2
+    inside = (offsets >= 0) & (offsets < len(kernel))
+    return np.where(inside, np.array(kernel)[offsets.clip(0, len(kernel) - 1)], 0.0)

@@ -6,21 +6,18 @@ edges of small scales), so it is written out here. The reference, libjxl's tool 
 single precision, and its scores carry that rounding: 0.01 at a score of 60, up to 0.11 at 85.
 """
 
-import sys
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = Any  # numpy.ndarray or torch.Tensor
+from .filters import Array, Kernel, constant, namespace, smooth
 
 SCALES = 6
 SMALLEST = 8  # pixels on a side, below which a scale has no next one
 STABILITY = 0.0009  # C2 of SSIM
 SIGMA = 1.5
 RADIUS = round(3.2795 * SIGMA + 0.2546) - 1
-BLOCK = 64  # of a blurred row: a product with a banded matrix of this size is faster than nine shifted sums
 BAND = 2**18  # pixels of a scale that are compared at once: a large picture leaves no room for all its planes
 
 OPSIN = np.array(
@@ -31,6 +28,7 @@ OPSIN = np.array(
     ]
 )
 BIAS = 0.0037930732552754493
+DARKEST = 0.001  # less than any colour within 0..1 has
 
 # fmt: off
 # [channel X, Y, B; scale; mean, 4-norm; SSIM error, ringing, blur]
@@ -135,7 +133,7 @@ def _errors(x: Array, y: Array, own: slice, weights: npt.NDArray[np.float64]) ->
 
     ``weights``: ``[mean, 4-norm; SSIM error, ringing, blur]``.
     """
-    blurred = _blur(_namespace(x).stack((x, y, x * x + y * y, x * y)))
+    blurred = smooth(namespace(x).stack((x, y, x * x + y * y, x * y)), _kernel(), pad=True)
     x, y, (mean_x, mean_y, squares, products) = x[..., own, :], y[..., own, :], blurred[..., own, :]
     covariance, variances = products - mean_x * mean_y, squares - (mean_x**2 + mean_y**2)
     similarity = (1 - (mean_x - mean_y) ** 2) * (2 * covariance + STABILITY) / (variances + STABILITY)
@@ -146,35 +144,26 @@ def _errors(x: Array, y: Array, own: slice, weights: npt.NDArray[np.float64]) ->
     return sums + [((error * error) ** 2).sum((-2, -1)) if weight else 0.0 for error, weight in by_norm]
 
 
-def _namespace(x: Array) -> Any:
-    """The library that an array belongs to."""
-    return sys.modules[type(x).__module__.partition(".")[0]]
-
-
-def _constant(value: npt.NDArray[np.float64], like: Array) -> Array:
-    return _namespace(like).asarray(value, dtype=like.dtype, device=like.device)
-
-
 def _linear(s: Array) -> Array:
     """Light of sRGB in 0..1 or of bytes."""
     if s.dtype == np.uint8:
         return np.take(_linear(np.arange(256) / 255), s)
-    return _namespace(s).where(s <= 0.04045, s / 12.92, ((s.clip(0.04045) + 0.055) / 1.055) ** 2.4)
+    return namespace(s).where(s <= 0.04045, s / 12.92, ((s.clip(0.04045) + 0.055) / 1.055) ** 2.4)
 
 
 def _empty_half(x: Array) -> Array:
     """Room for the next scale of an array in light or of one of bytes."""
     shape = (*x.shape[:-2], *(-(-side // 2) for side in x.shape[-2:]))
     dtype = np.float64 if x.dtype == np.uint8 else x.dtype
-    return _namespace(x).empty(shape, dtype=dtype, device=x.device)
+    return namespace(x).empty(shape, dtype=dtype, device=x.device)
 
 
 def _half(x: Array) -> Array:
     """Means over 2x2, the last row and column repeated where there is an odd number."""
     if x.shape[-2] % 2:
-        x = _namespace(x).concatenate((x, x[..., -1:, :]), -2)
+        x = namespace(x).concatenate((x, x[..., -1:, :]), -2)
     if x.shape[-1] % 2:
-        x = _namespace(x).concatenate((x, x[..., -1:]), -1)
+        x = namespace(x).concatenate((x, x[..., -1:]), -1)
     x = x[..., ::2, :] + x[..., 1::2, :]
     return (x[..., ::2] + x[..., 1::2]) / 4
 
@@ -182,34 +171,15 @@ def _half(x: Array) -> Array:
 def _positive_xyb(linear: Array) -> Array:
     """The XYB colour space of JPEG XL, shifted and stretched so that SSIM can be used on it: ``[..., 3, H, W]``."""
     flat = linear.reshape(*linear.shape[:-2], -1)
-    mixed = ((_constant(OPSIN, linear) @ flat + BIAS).clip(0) ** (1 / 3) - BIAS ** (1 / 3)).reshape(linear.shape)
+    # what is darker than black counts as very dark: the slope of the root has no bound towards 0
+    cones = (constant(OPSIN, linear) @ flat + BIAS).clip(DARKEST)
+    mixed = (cones ** (1 / 3) - BIAS ** (1 / 3)).reshape(linear.shape)
     l, m, s = (mixed[..., i, :, :] for i in range(3))  # noqa: E741  # cones of long, middle and short waves
-    return _namespace(linear).stack((7 * (l - m) + 0.42, (l + m) / 2 + 0.01, s - (l + m) / 2 + 0.55), -3)
-
-
-def _blur(x: Array) -> Array:
-    """A Gaussian of `SIGMA` along both axes, zeros around."""
-    return _blur_rows(_blur_rows(x).mT).mT
-
-
-def _blur_rows(x: Array) -> Array:
-    size, parts = x.shape[-1], []
-    for start in range(0, size, BLOCK):
-        low, stop = max(start - RADIUS, 0), min(start + BLOCK, size)
-        high = min(stop + RADIUS, size)
-        parts.append(x[..., low:high] @ _constant(_band(low - start, high - start, stop - start), x))
-    return parts[0] if len(parts) == 1 else _namespace(x).concatenate(parts, -1)
-
-
-@lru_cache(maxsize=64)
-def _band(low: int, high: int, size: int) -> npt.NDArray[np.float64]:
-    """``[high - low, size]``: what the samples low..high add to 0..size."""
-    offsets = np.arange(low, high)[:, None] - np.arange(size) + RADIUS
-    return np.where((offsets >= 0) & (offsets <= 2 * RADIUS), _kernel()[offsets.clip(0, 2 * RADIUS)], 0.0)
+    return namespace(linear).stack((7 * (l - m) + 0.42, (l + m) / 2 + 0.01, s - (l + m) / 2 + 0.55), -3)
 
 
 @lru_cache
-def _kernel() -> npt.NDArray[np.float64]:
+def _kernel() -> Kernel:
     """A Gaussian as a sum of three truncated cosines (Charalampidis 2016), as the reference has it."""
     radius = RADIUS + 1
     omega = np.pi / (2 * radius) * np.array([1, 3, 5])
@@ -223,5 +193,5 @@ def _kernel() -> npt.NDArray[np.float64]:
     zeta = np.array([determinant(1, 2), determinant(2, 0), determinant(0, 1)]) / determinant(0, 1)
     beta = np.linalg.solve(np.array([p, r, zeta]), np.array([1, radius**2 - SIGMA**2, zeta @ rho]))
     offsets = np.arange(1 - radius, radius)
-    kernel: npt.NDArray[np.float64] = beta @ np.cos(omega[:, None] * offsets)
+    kernel: Kernel = beta @ np.cos(omega[:, None] * offsets)
     return kernel
