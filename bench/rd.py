@@ -15,7 +15,7 @@ from aecodec.training.bd import Curve, NoOverlap, bd_rate
 from .codecs import JPEG, Peer
 from .images import Sample
 from .measure import Point
-from .metrics import METRICS
+from .metrics import LABELS, METRICS, rising
 
 Results = dict[str, Any]  # the content of rd.json
 Rate = dict[str, Any]
@@ -36,7 +36,7 @@ def bd_rates(
         rates[codec] = {}
         for image in found["images"]:
             with contextlib.suppress(NoOverlap):
-                anchor, test = (curve(found, name, image, metric) for name in (against, codec))
+                anchor, test = (_rising(found, name, image, metric) for name in (against, codec))
                 rates[codec][image] = bd_rate(anchor, test)
     some = [r for r in rates.values() if r]
     common = [image for image in found["images"] if some and all(image in r for r in some)]
@@ -54,9 +54,10 @@ def summarise(
     skipped: dict[str, str],
     codecs: Sequence[Peer],
     absent: dict[str, str],
+    slow: dict[str, str],
     measured: dict[str, dict[str, list[Point]]],
 ) -> Results:
-    """All that was found, as it goes into rd.json."""
+    """All that was found, as it goes into rd.json; ``slow`` are the slow metrics among it, with their versions."""
     found: Results = {
         "kind": KIND,
         "model": Codec(device="cpu").model.id.hex(),
@@ -64,13 +65,14 @@ def summarise(
         "notes": {s.name: s.note for s in samples if s.note},
         "skipped": skipped,
         "absent": absent,
+        "slow_metrics": slow,
         "codecs": {
             c.name: {"version": c.version, "settings": c.settings, "qualities": c.qualities, "points": measured[c.name]}
             for c in codecs
         },
     }
     found["bd_rate"], found["not_in_bd_rate"] = {}, {}
-    for metric in METRICS:
+    for metric in (*METRICS, *slow):
         found["bd_rate"][metric], found["not_in_bd_rate"][metric] = bd_rates(found, metric)
     return found
 
@@ -82,6 +84,12 @@ def curve(found: Results, codec: str, image: str, metric: str) -> Curve:
     points = found["codecs"][codec]["points"][image]
     rows = [(8 * p["bytes"] / pixels, p[metric]) for p in points if p.get(metric) is not None]
     return np.array(rows, np.float64).reshape(-1, 2)
+
+
+def _rising(found: Results, codec: str, image: str, metric: str) -> Curve:
+    """The same on the scale that BD-rates are computed on."""
+    rates, values = curve(found, codec, image, metric).T
+    return np.stack((rates, rising(metric, values)), 1)
 
 
 def whole_images(found: Results, metric: str) -> list[str]:
@@ -116,13 +124,13 @@ def write(found: Results, out: Path) -> None:
     (out / "rd.json").write_text(json.dumps(found) + "\n", "utf-8")
     with (out / "rd.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(("codec", "image", "quality", "bytes", "bpp", *METRICS.values(), "error"))
+        table.writerow(("codec", "image", "quality", "bytes", "bpp", *(LABELS[m] for m in found["bd_rate"]), "error"))
         for codec, entry in found["codecs"].items():
             for image, points in entry["points"].items():
                 pixels = found["images"][image]["width"] * found["images"][image]["height"]
                 for quality, p in zip(entry["qualities"], points, strict=True):
                     bpp = f"{8 * p['bytes'] / pixels:.5f}" if "bytes" in p else ""
-                    values = (p.get(metric) for metric in METRICS)
+                    values = (p.get(metric) for metric in found["bd_rate"])
                     table.writerow((codec, image, quality, p.get("bytes"), bpp, *values, p.get("error")))
 
 
@@ -150,11 +158,11 @@ def compare(old: Results, new: Results) -> list[str]:
         if old["codecs"][codec]["points"] == new["codecs"][codec]["points"]:
             lines.append(f"{codec}: the same")
             continue
-        for metric in METRICS:
+        for metric in [metric for metric in new["bd_rate"] if metric in old["bd_rate"]]:
             changes = {}
             for image in images:
                 with contextlib.suppress(NoOverlap):
-                    changes[image] = bd_rate(curve(old, codec, image, metric), curve(new, codec, image, metric))
+                    changes[image] = bd_rate(*(_rising(run, codec, image, metric) for run in (old, new)))
             if not changes:
                 lines.append(f"{codec}, {metric}: not comparable")
                 continue

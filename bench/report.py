@@ -14,7 +14,7 @@ from PIL import Image
 from . import metrics, plot, rd, speed
 from .codecs import AVIF, JPEG, OURS, WEBP, Peer, largest_within
 from .images import Sample, centre, read
-from .metrics import METRICS
+from .metrics import LABELS, METRICS
 from .rd import Results
 
 TEMPLATE = Path(__file__).parent / "report.html"
@@ -103,8 +103,8 @@ def _summary(found: Results) -> str:
 
 
 def _rates(found: Results) -> str:
-    rows = [[name, *(_rate(found["bd_rate"][metric][name]) for metric in METRICS)] for name in found["codecs"]]
-    header = [f"BD-rate against {JPEG}", *(label.split(" (")[0] for label in METRICS.values())]
+    rows = [[name, *(_rate(found["bd_rate"][metric][name]) for metric in found["bd_rate"])] for name in found["codecs"]]
+    header = [f"BD-rate against {JPEG}", *(LABELS[metric].split(" (")[0] for metric in found["bd_rate"])]
     note = (
         "How many percent more (+) or fewer (-) bits than the anchor a codec needs for the same quality: mean of the "
         "images' BD-rates, with its standard error. An image has none where two curves share less than half of the "
@@ -124,7 +124,7 @@ def _rate(rate: rd.Rate | None) -> str:
 
 def _plot(metric: str, svg: str) -> str:
     if not svg:
-        return _paragraph(f"No plot of {METRICS[metric]}: no image has a value from every codec at every quality.")
+        return _paragraph(f"No plot of {LABELS[metric]}: no image has a value from every codec at every quality.")
     return f'<div class="plot">{svg[svg.index("<svg") :]}</div>'  # without the XML declaration
 
 
@@ -186,8 +186,9 @@ def _speed(path: Path, model: str) -> str:
 
 def _provenance(found: Results) -> str:
     codecs = [[name, c["version"], c["settings"] or "-"] for name, c in found["codecs"].items()]
+    codecs += [[LABELS[name], version, "-"] for name, version in found["slow_metrics"].items()]
     codecs += [[name, "absent", reason] for name, reason in found["absent"].items()]
-    text = _table(["codec", "version", "settings"], codecs, "text")
+    text = _table(["codec or metric", "version", "settings"], codecs, "text")
     for title, entries in (
         ("images left out", found["skipped"]),
         ("particular images", found["notes"]),

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,14 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def _measured(sample: images.Sample, codec: Peer, qualities: list[int]) -> dict[str, measure.Point]:
+def _measured(sample: images.Sample, codec: Peer, missing: measure.Missing) -> tuple[int, dict[str, measure.Point]]:
     """As a worker does it, but in this process."""
     image, _ = images.read(sample.path)
-    return {measure.key(codec, q, sample): measure.point(image, codec, q) for q in qualities}
+    return len(missing), {
+        measure.key(codec, quality, sample, part): point
+        for quality, parts in missing.items()
+        for part, point in measure.points(image, codec, quality, parts).items()
+    }
 
 
 def run(*arguments: object) -> Result:
@@ -114,12 +118,12 @@ def test_what_is_known_is_not_measured_again(few: None, one_photo: Path, monkeyp
     first = run("rd", "--data", one_photo)
     asked: list[int] = []
 
-    def spy(image: Image.Image, codec: Peer, quality: int) -> measure.Point:
+    def spy(image: Image.Image, codec: Peer, quality: int, parts: Sequence[str]) -> dict[str, measure.Point]:
         asked.append(quality)
-        return measured(image, codec, quality)
+        return measured(image, codec, quality, parts)
 
-    measured = measure.point
-    monkeypatch.setattr(measure, "point", spy)
+    measured = measure.points
+    monkeypatch.setattr(measure, "points", spy)
     assert run("rd", "--data", one_photo).stdout == first.stdout
     assert asked == []
     cache = measure.default_cache()
@@ -130,6 +134,82 @@ def test_what_is_known_is_not_measured_again(few: None, one_photo: Path, monkeyp
         image.crop((0, 0, 180, 180)).save(one_photo / "photo.png")
     run("rd", "--data", one_photo)
     assert asked == [90, 10, 50, 90, 10, 50, 90]
+
+
+@pytest.fixture
+def noise_norm(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Instead of Butteraugli, which takes long: a norm of the error. What it has found, in order."""
+    found: list[float] = []
+
+    def norm(original: Image.Image, decoded: Image.Image) -> float:
+        found.append(float(np.abs(np.asarray(original, float) - np.asarray(decoded)).mean()))
+        return found[-1]
+
+    monkeypatch.setattr(metrics, "slow", lambda: ({"butteraugli": "version 1"}, {"cvvdp": "not here"}))
+    monkeypatch.setattr(metrics, "butteraugli", norm)
+    return found
+
+
+def test_a_slow_metric_is_measured_when_asked_for_and_kept(
+    few: None, noise_norm: list[float], one_photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = run("rd", "--data", one_photo, "--out", tmp_path)
+    assert "absent: Butteraugli 3-norm: measured with --slow or --metric only" in plain.output
+    assert "absent: ColorVideoVDP (JOD): not here" in plain.output
+    assert noise_norm == []
+    asked: list[str] = []
+    measured = measure.points
+    monkeypatch.setattr(
+        measure, "points", lambda image, codec, q, parts: asked.extend(parts) or measured(image, codec, q, parts)
+    )
+    for arguments in (("--metric", "butteraugli"), ("--slow",)):
+        result = run("rd", "--data", one_photo, "--out", tmp_path, *arguments)
+        assert result.exit_code == 0, result.output
+        assert "Butteraugli 3-norm: version 1" in result.output
+        assert asked == ["butteraugli"] * 6  # the others are known already
+        found = rd.load(tmp_path / "rd.json")
+        points = [p for codec in (OURS, JPEG) for p in found["codecs"][codec]["points"]["photo.png"]]
+        assert [p["butteraugli"] for p in points] == noise_norm
+        assert all(p["psnr"] > 20 for p in points)
+        ours = found["bd_rate"]["butteraugli"][OURS]
+        assert ours is not None
+        assert ours["mean"] < -10
+        assert "</svg>" in (tmp_path / "rd-butteraugli.svg").read_text()
+        assert "version 1" in (tmp_path / "report.html").read_text("utf-8")
+    run("rd", "--data", one_photo, "--out", tmp_path)
+    assert not (tmp_path / "rd-butteraugli.svg").exists()
+
+
+def test_a_slow_metric_that_fails_or_is_absent_is_named(
+    few: None, noise_norm: list[float], one_photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run("rd", "--data", one_photo, "--metric", "cvvdp")
+    assert result.exit_code == 2
+    assert "not here" in result.output
+    monkeypatch.setattr(metrics, "butteraugli", lambda *_: Path("/nowhere").read_bytes())
+    result = run("rd", "--data", one_photo, "--metric", "butteraugli")
+    assert result.exit_code == 0, result.output
+    assert f"failed: {OURS}, photo.png: FileNotFoundError" in result.output
+    assert re.search(rf"^{OURS} +psnr +-\S+ %.* butteraugli +- %$", result.output, re.M), result.output
+
+
+def test_comparing_runs_by_the_metrics_of_both(
+    few: None, noise_norm: list[float], one_photo: Path, tmp_path: Path
+) -> None:
+    """Among them runs from before there were slow metrics."""
+    run("rd", "--data", one_photo, "--out", tmp_path / "old", "--slow")
+    found = rd.load(tmp_path / "old" / "rd.json")
+    for p in found["codecs"][OURS]["points"]["photo.png"]:
+        p["bytes"] *= 0.9
+    new, before = tmp_path / "new.json", tmp_path / "before.json"
+    new.write_text(json.dumps(found))
+    found["bd_rate"].pop("butteraugli")
+    found.pop("slow_metrics")
+    before.write_text(json.dumps(found))
+    assert f"{OURS}, butteraugli: -10.00 %" in run("compare", tmp_path / "old" / "rd.json", new).output
+    output = run("compare", tmp_path / "old" / "rd.json", before).output
+    assert f"{OURS}, psnr: -10.00 %" in output
+    assert "butteraugli" not in output
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(
@@ -247,8 +327,9 @@ def test_workers_find_what_this_process_finds(one_photo: Path) -> None:
     """The real processes, on one image and the fastest codec."""
     samples, _ = images.survey(images.find(one_photo), one_photo, lambda: None)
     jpeg = codecs.roster()[0][JPEG]
-    (found,) = measure._spread([(samples[0], jpeg, [10, 90])])
-    assert found == _measured(samples[0], jpeg, [10, 90])
+    missing = {10: [""], 90: [""]}
+    (found,) = measure._spread([(samples[0], jpeg, missing)])
+    assert found == _measured(samples[0], jpeg, missing)
 
 
 def test_comparing_two_runs(few: None, one_photo: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Rates and metrics, where the right answer is known."""
 
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import bjontegaard
@@ -148,6 +150,76 @@ def test_ssimulacra2_is_that_of_libjxl(name: str, kind: str, whole: float, corne
     if corner is not None:  # too small for all six scales
         a, b = a[:90, :130], b[:90, :130]
         assert ssimulacra2(a, b, as_reference=True) == pytest.approx(corner, abs=0.02)
+
+
+@pytest.mark.skipif("butteraugli" not in metrics.slow()[0], reason="needs butteraugli_main of libjxl")
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("astronaut", "coarse", 2.272370),
+        ("chelsea", "shift", 9.077205),
+        ("coffee", "noise", 1.207080),
+    ],
+)
+def test_butteraugli_is_that_of_libjxl(name: str, kind: str, expected: float) -> None:
+    """The norms are those of the tool of libjxl 0.7.0; later versions may differ a little."""
+    a, b = (image.crop((0, 0, 200, 160)) for image in distorted(name, kind))
+    assert metrics.measure(a, b, "butteraugli") == {"butteraugli": pytest.approx(expected, rel=0.01)}
+    assert metrics.butteraugli(a, a) is None
+
+
+def test_butteraugli_of_a_tool_that_fails(monkeypatch: pytest.MonkeyPatch, photo: Plane, tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\necho no such colours >&2\nexit 3\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(metrics, "BUTTERAUGLI", str(tool))
+    with pytest.raises(OSError, match="ended with 3: no such colours"):
+        metrics.butteraugli(Image.fromarray(photo), Image.fromarray(photo // 2))
+
+
+@pytest.mark.skipif("cvvdp" not in metrics.slow()[0], reason="needs cvvdp")
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("astronaut", "coarse", 9.247648),
+        ("chelsea", "shift", 7.687290),
+        ("coffee", "noise", 9.676516),
+    ],
+)
+def test_cvvdp_is_that_of_its_authors(name: str, kind: str, expected: float) -> None:
+    """The values are those of cvvdp 0.5.7."""
+    a, b = (image.crop((0, 0, 200, 160)) for image in distorted(name, kind))
+    assert metrics.measure(a, b, "cvvdp") == {"cvvdp": pytest.approx(expected, abs=0.002)}
+    assert metrics.cvvdp(a, a) == 10
+
+
+@pytest.mark.parametrize("name", ["butteraugli", "cvvdp"])
+def test_slow_metrics_of_pictures_too_small_for_them(name: str) -> None:
+    a, b = Image.new("RGB", (7, 60)), Image.new("RGB", (7, 60), "red")
+    assert metrics.measure(a, b, name) == {name: None}
+
+
+def test_slow_metrics_that_are_absent_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(metrics, "version", lambda name: version("no-such-package"))
+    assert metrics.slow.__wrapped__() == (
+        {},
+        {
+            "butteraugli": "butteraugli_main is not installed: Debian has it in libjxl-devtools",
+            "cvvdp": "cvvdp is not installed: pip install cvvdp",
+        },
+    )
+
+
+def test_scales_of_bd_rates_grow_with_quality() -> None:
+    """So that a codec that needs 30 % less for the same value has a BD-rate of -30 % by any metric."""
+    values = {"butteraugli": [4.0, 2.5, 1.2, 0.6], "cvvdp": [7.5, 9.1, 9.8, 10.0], "psnr": [28.0, 31.0, 34.0, 37.0]}
+    for metric, column in values.items():
+        points = [{"bytes": 1000 * 2**i, metric: value} for i, value in enumerate(column)]
+        fewer = [point | {"bytes": 0.7 * point["bytes"]} for point in points]
+        table = {JPEG: {"points": {"a": points}}, "x": {"points": {"a": fewer}}}
+        rates, _ = rd.bd_rates({"images": {"a": {"width": 8, "height": 8}}, "codecs": table}, metric)
+        assert rates["x"] == {"mean": -30.0, "standard_error": None}, metric
 
 
 def planes(name: str, kind: str, side: int, dtype: torch.dtype) -> list[torch.Tensor]:
