@@ -45,7 +45,7 @@ def rd(
     data: Data = None,
     out: Out = None,
     slow: Annotated[
-        bool, typer.Option("--slow", help="AVIF at speed 4 as well, tuned for the eye and for PSNR; seconds an image.")
+        bool, typer.Option("--slow", help="All codecs, at their best, and all metrics; minutes an image.")
     ] = False,
     metric: Annotated[
         list[metrics.Slow] | None, typer.Option(help="One that takes seconds an image; may be repeated.")
@@ -60,11 +60,11 @@ def rd(
     network. What was measured is kept in a cache: a second run, or one that was stopped, computes only what is missing.
     """
     present, absent = codecs.roster()
-    asked = set(codecs.SLOW) if slow else set()
-    asked |= {codecs.EFFORTS[level] for level in effort or []}
+    asked = codecs.SLOW if slow else set()
+    asked = asked | {codecs.EFFORTS[level] for level in effort or []}
     chosen = [c for c in present.values() if c.name in codecs.ALWAYS | asked]
     if not slow:
-        absent = absent | dict.fromkeys(codecs.SLOW, "measured with --slow only")
+        absent = dict.fromkeys(sorted(codecs.SLOW), "measured with --slow only") | absent
     there, gone = metrics.slow()
     if missing := [gone[name] for name in metric or [] if name in gone]:
         raise typer.BadParameter("; ".join(missing))
@@ -137,6 +137,13 @@ def _print_rd(found: rd_module.Results) -> None:
         ):
             if names:
                 print(f"not in the {what} of {metric}, for want of a value from every codec: {', '.join(names)}")
+    _print_circumstances(found)
+
+
+def _print_circumstances(found: rd_module.Results) -> None:
+    """By what it was measured, and what was not."""
+    for name, codec in found["codecs"].items():
+        print(f"{name}: {'; '.join(part for part in (codec['settings'], codec['version']) if part)}")
     for metric, version in found["slow_metrics"].items():
         print(f"{LABELS[metric]}: {version}")
     for title, entries in (

@@ -1,8 +1,5 @@
 """How far a decoded picture is from the original: metrics on 8-bit RGB, three quick ones and two slow ones."""
 
-import hashlib
-import shutil
-import subprocess
 import tempfile
 from enum import StrEnum
 from functools import cache
@@ -18,6 +15,8 @@ from torch import Tensor
 
 from aecodec.metrics.ssimulacra2 import SMALLEST as SSIMULACRA2_SMALLEST
 from aecodec.metrics.ssimulacra2 import ssimulacra2
+
+from . import tools
 
 VERSION = 1  # of everything here that has a say in a value: cached ones of another version are not used
 FLOAT32_STEP = 2.0**-24  # the smallest distance from 1 that the library can tell
@@ -41,14 +40,11 @@ class Slow(StrEnum):
 
 @cache
 def slow() -> tuple[dict[str, str], dict[str, str]]:
-    """The slow metrics that are installed, with the versions of what computes them; for the others why they are absent.
-
-    Butteraugli's tool does not tell its version: it is known by its content.
-    """
+    """The slow metrics that are installed, with the versions of what computes them; for the others, why not."""
     present: dict[str, str] = {}
     absent: dict[str, str] = {}
-    if tool := shutil.which(BUTTERAUGLI):
-        present["butteraugli"] = f"{BUTTERAUGLI}, SHA-256 {hashlib.sha256(Path(tool).read_bytes()).hexdigest()[:16]}"
+    if tool := tools.version(BUTTERAUGLI):
+        present["butteraugli"] = tool
     else:
         absent["butteraugli"] = f"{BUTTERAUGLI} is not installed: Debian has it in libjxl-devtools"
     try:
@@ -111,10 +107,7 @@ def butteraugli(original: Image.Image, decoded: Image.Image) -> float | None:
         paths = [str(Path(folder) / name) for name in ("original.png", "decoded.png")]
         for image, path in zip((original, decoded), paths, strict=True):
             image.save(path, compress_level=1)
-        done = subprocess.run([BUTTERAUGLI, *paths, "--pnorm", "3"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OSError(f"{BUTTERAUGLI} ended with {done.returncode}: {done.stderr.strip()[-200:]}")
-    return float(done.stdout.split()[-1])
+        return float(tools.run(BUTTERAUGLI, *paths, "--pnorm", "3").split()[-1])
 
 
 def cvvdp(original: Image.Image, decoded: Image.Image) -> float | None:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,10 @@ def run(*arguments: object) -> Result:
 # codecs
 
 
-@pytest.mark.parametrize("peer", [codecs.roster()[0][name] for name in sorted(codecs.ALWAYS)], ids=lambda p: p.name)
+PEERS = [peer for peer in codecs.roster()[0].values() if peer.name not in codecs.EFFORTS.values()]
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=lambda p: p.name)
 def test_every_codec_has_more_bytes_and_less_error_at_more_quality(peer: Peer, small_image: Image.Image) -> None:
     low, high = (peer.encode(small_image, q) for q in (peer.qualities[1], peer.qualities[-1]))
     assert len(low) < len(high)
@@ -73,7 +77,49 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     present, absent = codecs.roster.__wrapped__()
     assert "JPEG XL" not in present
     assert JPEG in present
-    assert absent == {"JPEG XL": 'pillow_jxl is not installed: pip install ".[bench]"'}
+    assert absent["JPEG XL"] == 'pillow_jxl is not installed: pip install ".[bench]"'
+
+
+def test_what_is_measured_without_being_asked_for_is_known() -> None:
+    assert codecs._MAKERS.keys() >= codecs.ALWAYS
+
+
+@pytest.mark.parametrize("name", [codecs.AVIF, codecs.AVIF_SLOW])
+def test_avif_tells_what_it_is_tuned_for(name: str, small_image: Image.Image) -> None:
+    peer = codecs.roster()[0][name]
+    tune = re.fullmatch(r".*, tune (\w+) by default", peer.settings)
+    assert tune
+    speed = {"subsampling": "4:4:4", "speed": int(name[-1]), "max_threads": 1, "codec": "aom"}
+    expected = codecs._save(small_image, "AVIF", quality=50, **speed, advanced={"tune": tune[1]})
+    assert peer.encode(small_image, 50) == expected
+    with pytest.raises(ImportError, match="aom knows no tune nothing"):
+        codecs._avif(4, "nothing")(name, 1)
+
+
+def test_what_pillow_cannot_write(small_image: Image.Image) -> None:
+    """Ten bits in AVIF, and WebP whose reduced colours are found by a search."""
+    roster, _ = codecs.roster()
+    data = roster["AVIF 4:4:4, speed 4, 10 bits"].encode(small_image, 50)
+    assert b"pixi\0\0\0\0\x03\x0a\x0a\x0a" in data
+    plain, sharp = (roster[name] for name in ("WebP", "WebP, sharp YUV"))
+    assert plain.encode(small_image, 80) != sharp.encode(small_image, 80)
+
+
+def test_jpegli_by_its_tool(monkeypatch: pytest.MonkeyPatch, small_image: Image.Image, tmp_path: Path) -> None:
+    """Or by one that is called as it is."""
+    tool = tmp_path / "cjpegli"
+    tool.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom PIL import Image\n_, source, target, _, quality = sys.argv\n"
+        "Image.open(source).save(target, quality=int(quality))\n"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    peer = codecs._MAKERS["jpegli"]("jpegli", 1)
+    assert peer.encode(small_image, 60) == codecs._save(small_image, "JPEG", quality=60)
+    assert peer.decode(peer.encode(small_image, 60)).size == small_image.size
+    tool.unlink()
+    with pytest.raises(ImportError, match="cjpegli is not installed"):
+        codecs._MAKERS["jpegli"]("jpegli", 1)
 
 
 def test_jpeg_2000_uses_its_colour_transform(photo: Plane) -> None:
@@ -158,10 +204,13 @@ def test_a_slow_metric_is_measured_when_asked_for_and_kept(
     assert "absent: ColorVideoVDP (JOD): not here" in plain.output
     assert noise_norm == []
     asked: list[str] = []
+
+    def spy(image: Image.Image, codec: Peer, quality: int, parts: Sequence[str]) -> dict[str, measure.Point]:
+        asked.extend(parts)
+        return measured(image, codec, quality, parts)
+
     measured = measure.points
-    monkeypatch.setattr(
-        measure, "points", lambda image, codec, q, parts: asked.extend(parts) or measured(image, codec, q, parts)
-    )
+    monkeypatch.setattr(measure, "points", spy)
     for arguments in (("--metric", "butteraugli"), ("--slow",)):
         result = run("rd", "--data", one_photo, "--out", tmp_path, *arguments)
         assert result.exit_code == 0, result.output
