@@ -9,7 +9,7 @@ import tempfile
 from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -30,6 +30,8 @@ from . import speed as speed_module
 from .metrics import LABELS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__)
+
+WIDTH = 44  # of a codec's name in the tables
 
 Data = Annotated[Path | None, typer.Option(help="A folder of images; photographs of scikit-image if not given.")]
 Out = Annotated[Path | None, typer.Option(help="A folder for the results.")]
@@ -53,8 +55,12 @@ def rd(
     effort: Annotated[
         list[int] | None, typer.Option(min=1, max=9, help="Ours with this --effort as well; may be repeated.")
     ] = None,
+    anchor: Annotated[
+        str | None,
+        typer.Option(help=f"What the BD-rates by range compare with: {codecs.AVIF_SLOW}, if not told otherwise."),
+    ] = None,
 ) -> None:
-    """Rate-distortion on real files, ours and the peers', with BD-rates.
+    """Rate-distortion on real files, ours and the peers', with BD-rates, also by range of SSIMULACRA 2's scores.
 
     With --out: rd.json, rd.csv, a plot of each metric as SVG, and report.html, which shows it all and needs no
     network. What was measured is kept in a cache: a second run, or one that was stopped, computes only what is missing.
@@ -65,6 +71,11 @@ def rd(
     chosen = [c for c in present.values() if c.name in codecs.ALWAYS | asked]
     if not slow:
         absent = dict.fromkeys(sorted(codecs.SLOW), "measured with --slow only") | absent
+    names = [c.name for c in chosen]
+    if anchor and anchor not in names:
+        why = absent.get(anchor, f"not among what is measured: {'; '.join(names)}")
+        raise typer.BadParameter(f"--anchor {anchor}: {why}")
+    against = anchor or (codecs.AVIF_SLOW if codecs.AVIF_SLOW in names else codecs.JPEG)
     there, gone = metrics.slow()
     if missing := [gone[name] for name in metric or [] if name in gone]:
         raise typer.BadParameter("; ".join(missing))
@@ -91,7 +102,7 @@ def rd(
         except KeyboardInterrupt:
             bar.console.print("stopped; run again to go on")
             raise typer.Exit(130) from None
-    found = rd_module.summarise(samples, skipped, chosen, absent, slow_metrics, measured)
+    found = rd_module.summarise(samples, skipped, chosen, absent, slow_metrics, against, measured)
     if out:
         rd_module.write(found, out)
         plots = {name: plot.rate_distortion(found, name) for name in found["bd_rate"]}
@@ -111,24 +122,23 @@ def _print_rd(found: rd_module.Results) -> None:
     images_of = {metric: rd_module.whole_images(found, metric) for metric in found["bd_rate"]}
     shown = [m for m in found["bd_rate"] if images_of[m] == images_of["psnr"]]  # whose means are of the same files
     for name in found["codecs"]:
-        print(f"{name:36} quality      bpp  {'  '.join(LABELS[m] for m in shown)}")
+        print(f"{name:{WIDTH}} quality      bpp  {'  '.join(LABELS[m] for m in shown)}")
         table = [rd_module.mean_curve(found, name, metric) for metric in shown]
         for quality, *rows in zip(found["codecs"][name]["qualities"], *table, strict=False):
             values = "".join(f"{value:14.3f}" for _, value in rows)
-            print(f"{'':36} {quality:7} {rows[0][0]:8.4f}{values}")
+            print(f"{'':{WIDTH}} {quality:7} {rows[0][0]:8.4f}{values}")
     print(f"\nBD-rate against {codecs.JPEG}, mean over {len(found['images'])} image(s):")
     for name in found["codecs"]:
         rates = [(metric, found["bd_rate"][metric][name]) for metric in found["bd_rate"]]
-        cells = [f"{metric} {r['mean']:+6.1f} %" if r else f"{metric}      - %" for metric, r in rates]
-        print(f"{name:36} {'  '.join(cells)}")
+        print(f"{name:{WIDTH}} {'  '.join(f'{metric} {rd_module.written(rate):>13}' for metric, rate in rates)}")
+    _print_by_range(found["by_range"])
     print(f"\nBD-rate of {codecs.OURS} against each of the others:")
     for name in [name for name in found["codecs"] if name not in (codecs.OURS, *codecs.EFFORTS.values())]:
         rates = [(m, rd_module.bd_rates(found, m, name, [codecs.OURS])[0][codecs.OURS]) for m in found["bd_rate"]]
-        cells = [f"{metric} {r['mean']:+6.1f} %" for metric, r in rates if r]
-        print(f"{name:36} {'  '.join(cells)}")
+        print(f"{name:{WIDTH}} {'  '.join(f'{metric} {rd_module.written(rate):>13}' for metric, rate in rates)}")
     for name in [name for name in codecs.EFFORTS.values() if name in found["codecs"]]:
         rates = [(m, rd_module.bd_rates(found, m, codecs.OURS, [name])[0][name]) for m in found["bd_rate"]]
-        cells = [f"{metric} {r['mean']:+6.2f} %" for metric, r in rates if r]
+        cells = [f"{metric} {rd_module.written(rate, 2)}" for metric, rate in rates]
         print(f"{name} against {codecs.OURS}: {'  '.join(cells)}")
     for metric in found["bd_rate"]:
         for what, names in (
@@ -138,6 +148,18 @@ def _print_rd(found: rd_module.Results) -> None:
             if names:
                 print(f"not in the {what} of {metric}, for want of a value from every codec: {', '.join(names)}")
     _print_circumstances(found)
+
+
+def _print_by_range(tables: dict[str, Any]) -> None:
+    for metric, ranges in tables["bd_rate"].items():
+        print(f"\n{LABELS[metric]}: BD-rate against {tables['anchor']}, by score of SSIMULACRA 2")
+        print("(-: on less than half of the images)")
+        print(f"{'':{WIDTH}}{''.join(f'{name:>15}' for name in ranges)}")
+        for codec in ranges["whole"]:
+            print(f"{codec:{WIDTH}}{''.join(f'{rd_module.written(rates[codec]):>15}' for rates in ranges.values())}")
+        for name, images_left_out in tables["left_out"][metric].items():
+            if images_left_out:
+                print(f"left out of {name}, since curves share less than half of it: {', '.join(images_left_out)}")
 
 
 def _print_circumstances(found: rd_module.Results) -> None:

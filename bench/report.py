@@ -103,23 +103,16 @@ def _summary(found: Results) -> str:
 
 
 def _rates(found: Results) -> str:
-    rows = [[name, *(_rate(found["bd_rate"][metric][name]) for metric in found["bd_rate"])] for name in found["codecs"]]
+    rows = [[name, *(rd.written(rates[name]) for rates in found["bd_rate"].values())] for name in found["codecs"]]
     header = [f"BD-rate against {JPEG}", *(LABELS[metric].split(" (")[0] for metric in found["bd_rate"])]
     note = (
         "How many percent more (+) or fewer (-) bits than the anchor a codec needs for the same quality: mean of the "
         "images' BD-rates, with its standard error. An image has none where two curves share less than half of the "
         "anchor's range, where it is too small for the metric, or where a codec fails or is lossless; then it is left "
-        "out for all codecs. "
+        "out for all codecs, unless a codec has none on more than half of the images, which has no mean then. "
     )
     gone = [f"{metric}: {', '.join(names)}" for metric, names in found["not_in_bd_rate"].items() if names]
     return _table(header, rows) + _paragraph(note + ("Left out of " + "; of ".join(gone) + "." if gone else ""))
-
-
-def _rate(rate: rd.Rate | None) -> str:
-    if rate is None:
-        return "-"
-    spread = "" if rate["standard_error"] is None else f" ± {rate['standard_error']:.1f}"
-    return f"{rate['mean']:+.1f}{spread} %"
 
 
 def _plot(metric: str, svg: str) -> str:

@@ -160,6 +160,33 @@ def test_a_run_and_its_files(few: None, one_photo: Path, tmp_path: Path) -> None
     assert not re.search(r"""(src|href)=["'](?!data:|#)|url\((?!#)""", page), "the page needs the network"
 
 
+def test_tables_by_range_and_their_anchor(few: None, one_photo: Path, tmp_path: Path) -> None:
+    """The anchor is JPEG where AVIF is not installed, unless one is chosen."""
+    for options, anchor, other in (((), JPEG, OURS), (("--anchor", OURS), OURS, JPEG)):
+        result = run("rd", "--data", one_photo, "--out", tmp_path, *options)
+        assert result.exit_code == 0, result.output
+        tables = rd.load(tmp_path / "rd.json")["by_range"]
+        assert tables["anchor"] == anchor
+        for metric, label in metrics.METRICS.items():
+            ranges = tables["bd_rate"][metric]
+            assert list(ranges) == ["whole", "30-60", "60-80", "80-90"]
+            assert ranges["whole"][anchor]["mean"] == 0
+            cells = [rd.written(rates[other]) for rates in ranges.values()]
+            table = result.output.partition(f"{label}: BD-rate against {anchor}, by score")[2]
+            shown = re.search(rf"^{other} +(.*)$", table, re.M)
+            assert shown
+            assert re.split("  +", shown[1]) == cells
+        ours = tables["bd_rate"]["ssimulacra2"]["30-60"][other]
+        assert abs(ours["mean"]) > 10
+        assert ours["mean"] < 0 if other == OURS else ours["mean"] > 0
+        sums = rd.load(tmp_path / "rd.json")["bd_rate"]["psnr"]
+        assert sums[JPEG]["mean"] == 0, "the first table keeps its anchor"
+    result = run("rd", "--data", one_photo, "--anchor", "JPEG XL")
+    assert result.exit_code == 2
+    assert "JPEG XL: not here" in result.output
+    assert "aecodec; JPEG 4:2:0" in run("rd", "--data", one_photo, "--anchor", "none").output
+
+
 def test_what_is_known_is_not_measured_again(few: None, one_photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run("rd", "--data", one_photo)
     asked: list[int] = []
@@ -239,7 +266,7 @@ def test_a_slow_metric_that_fails_or_is_absent_is_named(
     result = run("rd", "--data", one_photo, "--metric", "butteraugli")
     assert result.exit_code == 0, result.output
     assert f"failed: {OURS}, photo.png: FileNotFoundError" in result.output
-    assert re.search(rf"^{OURS} +psnr +-\S+ %.* butteraugli +- %$", result.output, re.M), result.output
+    assert re.search(rf"^{OURS} +psnr +-\S+ %.* butteraugli +-$", result.output, re.M), result.output
 
 
 def test_comparing_runs_by_the_metrics_of_both(
@@ -394,6 +421,7 @@ def test_comparing_two_runs(few: None, one_photo: Path, tmp_path: Path) -> None:
     new.write_text(json.dumps(found))
     output = run("compare", old, new).output
     assert f"{OURS}, psnr: -10.00 %" in output
+    assert f"{OURS}, psnr at scores 30-60: -10.00 %" in output
     assert "another: only in the new run" in output
     assert "fails now: another, photo.png: gone" in output
     assert f"{JPEG}: only in the old run" in output
@@ -466,14 +494,18 @@ def rows(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize("name", ["README.md", "docs/COMPARISON.md"])
 def test_tables_show_the_committed_figures(codec: Codec, name: str) -> None:
-    rates = rd.load(FIGURES)["bd_rate"]
+    found = rd.load(FIGURES)
+    rates = found["bd_rate"]
     speeds = speed.load(FIGURES.with_name("speed.json"))
     assert speeds["model"] == codec.model.id.hex()
+    by_range = [rd.bd_rates(found, "ssimulacra2", codecs.AVIF_SLOW, scores=scores)[0] for scores in rd.RANGES.values()]
     shown = 0
     for codec_name, cells in rows(FIGURES.parents[2] / name):
         if codec_name not in rates["psnr"]:
             continue
-        if cells[0].endswith("%"):
+        if len(cells) == len(rd.RANGES) and cells[0].endswith("%"):
+            assert cells == [rd.written(means[codec_name]) for means in by_range]
+        elif cells[0].endswith("%"):
             assert cells == [f"{rates[metric][codec_name]['mean']:+.1f} %" for metric in metrics.METRICS]
             shown += 1
         elif cells[0].isdigit():

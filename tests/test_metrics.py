@@ -47,6 +47,51 @@ def test_bd_rate_needs_an_overlap() -> None:
         bd_rate(CURVE, CURVE[:1])
 
 
+STRAIGHT = np.stack((np.exp(0.2 * np.arange(30, 41)), np.arange(30, 41)), 1)
+STEEPER = np.stack((np.exp(0.22 * np.arange(30, 41) - 0.7), np.arange(30, 41)), 1)  # less below 35, more above
+
+
+def ratio(low: float, high: float) -> float:
+    """What the second needs more than the first, between two values."""
+    return float(100 * np.expm1(0.02 * (low + high) / 2 - 0.7))
+
+
+def test_bd_rate_within_a_range() -> None:
+    assert bd_rate(STRAIGHT, STEEPER, (30, 34)) == pytest.approx(ratio(30, 34))
+    assert bd_rate(STRAIGHT, STEEPER, (36, 39)) == pytest.approx(ratio(36, 39))
+    assert bd_rate(STRAIGHT, STEEPER) == pytest.approx(0)
+    assert bd_rate(STRAIGHT, STEEPER, (38, 42)) == pytest.approx(ratio(38, 40)), "half of it is enough"
+    for within in ((37.9, 42.2), (41, 45)):
+        with pytest.raises(NoOverlap, match="overlap"):
+            bd_rate(STRAIGHT, STEEPER, within)
+
+
+def test_bd_rates_by_range_of_scores() -> None:
+    """Ten scores a decibel: the qualities at which the anchor has the scores, by any metric."""
+
+    def points(curve: Any, most: float = 100) -> list[dict[str, float]]:
+        table = [{"bytes": bpp, "psnr": db, "ssimulacra2": 10 * (db - 30)} for bpp, db in curve]
+        return [p for p in table if p["ssimulacra2"] <= most]
+
+    images = {name: {"width": 8, "height": 1} for name in "abc"}
+    curves = {
+        "x": {"a": points(STRAIGHT), "b": points(STRAIGHT), "c": points(STRAIGHT, 70)},
+        "y": {"a": points(STEEPER), "b": points(STEEPER), "c": points(STEEPER)},
+    }
+    found = {"images": images, "codecs": {name: {"points": p} for name, p in curves.items()}}
+    found["bd_rate"] = {"psnr": {}, "ssimulacra2": {}}
+    tables = rd.by_range(found, "x")
+    assert tables["anchor"] == "x"
+    for metric in ("psnr", "ssimulacra2"):
+        rates, left_out = tables["bd_rate"][metric], tables["left_out"][metric]
+        assert left_out == {"whole": [], "30-60": [], "60-80": [], "80-90": ["c"]}
+        assert rates["30-60"]["y"] == {"mean": round(ratio(33, 36), 2), "standard_error": 0.0}
+        assert rates["80-90"]["y"] == {"mean": round(ratio(38, 39), 2), "standard_error": 0.0}
+        assert rates["60-80"]["x"] == {"mean": 0.0, "standard_error": 0.0}
+        some = [ratio(36, 38), ratio(36, 38), ratio(36, 37)]  # half of the scores is all that the anchor has on c
+        assert rates["60-80"]["y"]["mean"] == round(float(np.mean(some)), 2)
+
+
 def test_points_that_others_beat_do_not_count() -> None:
     worse = np.vstack((CURVE, [[1.0, 33.0], [0.8, 33.9], [1.6, 37.0]]))
     assert bd_rate(CURVE, worse) == pytest.approx(0)
@@ -63,11 +108,13 @@ def test_means_are_of_the_images_that_all_codecs_have_rates_on() -> None:
         "x": {"a": one, "b": CURVE * (0.6, 1), "c": one},
         "y": {"a": CURVE, "b": CURVE, "c": far},
         "never": {"a": far, "b": far, "c": far},
+        "once": {"a": one, "b": far, "c": far},
     }
     table = {n: {"points": {image: points(c) for image, c in by.items()}} for n, by in curves.items()}
     rates, left_out = rd.bd_rates({"images": images, "codecs": table}, "psnr")
     assert left_out == ["c"]
     assert rates["never"] is None
+    assert rates["once"] is None
     assert rates["x"] == {"mean": -30.0, "standard_error": 10.0}  # the deviation of -20 and -40 is 10·√2
     rates, _ = rd.bd_rates({"images": {"a": images["a"]}, "codecs": table}, "psnr")
     assert rates["x"] == {"mean": -20.0, "standard_error": None}
