@@ -114,7 +114,7 @@ def _avif(speed: int, tune: str = "") -> Callable[[str, int], Peer]:
         aom = AvifImagePlugin.get_codec_version("aom")
         if not aom:
             raise ImportError("this Pillow was built without aom")
-        if not _avif_trial(tune):
+        if tune and not _avif_trial(tune):
             raise ImportError(f"this Pillow's aom knows no tune {tune}")
         AvifImagePlugin.DEFAULT_MAX_THREADS = threads  # for decoding
         options = {"subsampling": "4:4:4", "speed": speed, "codec": "aom"}
