@@ -9,7 +9,7 @@ import tempfile
 from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -28,9 +28,11 @@ from . import rd as rd_module
 from . import report as report_module
 from . import screens as screens_module
 from . import speed as speed_module
-from .metrics import METRICS
+from .metrics import LABELS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__)
+
+WIDTH = 44  # of a codec's name in the tables
 
 Data = Annotated[Path | None, typer.Option(help="A folder of images; photographs of scikit-image if not given.")]
 Out = Annotated[Path | None, typer.Option(help="A folder for the results.")]
@@ -49,23 +51,41 @@ def rd(
     ] = False,
     out: Out = None,
     slow: Annotated[
-        bool, typer.Option("--slow", help="AVIF at speed 4 as well, tuned for the eye and for PSNR; seconds an image.")
+        bool, typer.Option("--slow", help="All codecs, at their best, and all metrics; minutes an image.")
     ] = False,
+    metric: Annotated[
+        list[metrics.Slow] | None, typer.Option(help="One that takes seconds an image; may be repeated.")
+    ] = None,
     effort: Annotated[
         list[int] | None, typer.Option(min=1, max=9, help="Ours with this --effort as well; may be repeated.")
     ] = None,
+    anchor: Annotated[
+        str | None,
+        typer.Option(help=f"What the BD-rates by range compare with: {codecs.AVIF_SLOW}, if not told otherwise."),
+    ] = None,
 ) -> None:
-    """Rate-distortion on real files, ours and the peers', with BD-rates.
+    """Rate-distortion on real files, ours and the peers', with BD-rates, also by range of SSIMULACRA 2's scores.
 
     With --out: rd.json, rd.csv, a plot of each metric as SVG, and report.html, which shows it all and needs no
     network. What was measured is kept in a cache: a second run, or one that was stopped, computes only what is missing.
     """
     present, absent = codecs.roster()
-    asked = set(codecs.SLOW) if slow else set()
-    asked |= {codecs.EFFORTS[level] for level in effort or []}
+    asked = codecs.SLOW if slow else set()
+    asked = asked | {codecs.EFFORTS[level] for level in effort or []}
     chosen = [c for c in present.values() if c.name in codecs.ALWAYS | asked]
     if not slow:
-        absent = absent | dict.fromkeys(codecs.SLOW, "measured with --slow only")
+        absent = dict.fromkeys(sorted(codecs.SLOW), "measured with --slow only") | absent
+    names = [c.name for c in chosen]
+    if anchor and anchor not in names:
+        why = absent.get(anchor, f"not among what is measured: {'; '.join(names)}")
+        raise typer.BadParameter(f"--anchor {anchor}: {why}")
+    against = anchor or (codecs.AVIF_SLOW if codecs.AVIF_SLOW in names else codecs.JPEG)
+    there, gone = metrics.slow()
+    if missing := [gone[name] for name in metric or [] if name in gone]:
+        raise typer.BadParameter("; ".join(missing))
+    slow_metrics = {name: number for name, number in there.items() if slow or name in (metric or [])}
+    reasons = dict.fromkeys(there, "measured with --slow or --metric only") | gone
+    absent = absent | {metrics.SLOW[name]: why for name, why in reasons.items() if name not in slow_metrics}
     with _progress() as bar:
         if screens:
             if data:
@@ -85,20 +105,20 @@ def rd(
 
         cache = measure.Cache(measure.default_cache())
         try:
-            measured = measure.measure(samples, chosen, cache, show)
+            measured = measure.measure(samples, chosen, list(slow_metrics), cache, show)
         except BrokenProcessPool:
             bar.console.print("a worker was killed, most likely for want of memory; run again to go on", style="red")
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             bar.console.print("stopped; run again to go on")
             raise typer.Exit(130) from None
-    found = rd_module.summarise(samples, skipped, chosen, absent, measured)
+    found = rd_module.summarise(samples, skipped, chosen, absent, slow_metrics, against, measured)
     if out:
         rd_module.write(found, out)
-        plots = {metric: plot.rate_distortion(found, metric) for metric in METRICS}
-        for metric, svg in plots.items():
-            path = out / f"rd-{metric}.svg"
-            if svg:
+        plots = {name: plot.rate_distortion(found, name) for name in found["bd_rate"]}
+        for name in LABELS:
+            path = out / f"rd-{name}.svg"
+            if svg := plots.get(name):
                 path.write_text(svg, "utf-8")
             else:
                 path.unlink(missing_ok=True)  # of an earlier run
@@ -109,35 +129,55 @@ def rd(
 
 
 def _print_rd(found: rd_module.Results) -> None:
-    images_of = {metric: rd_module.whole_images(found, metric) for metric in METRICS}
-    shown = [m for m in METRICS if images_of[m] == images_of["psnr"]]  # whose means are of the same files
+    images_of = {metric: rd_module.whole_images(found, metric) for metric in found["bd_rate"]}
+    shown = [m for m in found["bd_rate"] if images_of[m] == images_of["psnr"]]  # whose means are of the same files
     for name in found["codecs"]:
-        print(f"{name:36} quality      bpp  {'  '.join(METRICS[m] for m in shown)}")
+        print(f"{name:{WIDTH}} quality      bpp  {'  '.join(LABELS[m] for m in shown)}")
         table = [rd_module.mean_curve(found, name, metric) for metric in shown]
         for quality, *rows in zip(found["codecs"][name]["qualities"], *table, strict=False):
             values = "".join(f"{value:14.3f}" for _, value in rows)
-            print(f"{'':36} {quality:7} {rows[0][0]:8.4f}{values}")
+            print(f"{'':{WIDTH}} {quality:7} {rows[0][0]:8.4f}{values}")
     print(f"\nBD-rate against {codecs.JPEG}, mean over {len(found['images'])} image(s):")
     for name in found["codecs"]:
-        rates = [(metric, found["bd_rate"][metric][name]) for metric in METRICS]
-        cells = [f"{metric} {r['mean']:+6.1f} %" if r else f"{metric}      - %" for metric, r in rates]
-        print(f"{name:36} {'  '.join(cells)}")
+        rates = [(metric, found["bd_rate"][metric][name]) for metric in found["bd_rate"]]
+        print(f"{name:{WIDTH}} {'  '.join(f'{metric} {rd_module.written(rate):>13}' for metric, rate in rates)}")
+    _print_by_range(found["by_range"])
     print(f"\nBD-rate of {codecs.OURS} against each of the others:")
     for name in [name for name in found["codecs"] if name not in (codecs.OURS, *codecs.EFFORTS.values())]:
-        rates = [(m, rd_module.bd_rates(found, m, name, [codecs.OURS])[0][codecs.OURS]) for m in METRICS]
-        cells = [f"{metric} {r['mean']:+6.1f} %" for metric, r in rates if r]
-        print(f"{name:36} {'  '.join(cells)}")
+        rates = [(m, rd_module.bd_rates(found, m, name, [codecs.OURS])[0][codecs.OURS]) for m in found["bd_rate"]]
+        print(f"{name:{WIDTH}} {'  '.join(f'{metric} {rd_module.written(rate):>13}' for metric, rate in rates)}")
     for name in [name for name in codecs.EFFORTS.values() if name in found["codecs"]]:
-        rates = [(m, rd_module.bd_rates(found, m, codecs.OURS, [name])[0][name]) for m in METRICS]
-        cells = [f"{metric} {r['mean']:+6.2f} %" for metric, r in rates if r]
+        rates = [(m, rd_module.bd_rates(found, m, codecs.OURS, [name])[0][name]) for m in found["bd_rate"]]
+        cells = [f"{metric} {rd_module.written(rate, 2)}" for metric, rate in rates]
         print(f"{name} against {codecs.OURS}: {'  '.join(cells)}")
-    for metric in METRICS:
+    for metric in found["bd_rate"]:
         for what, names in (
             ("means", [image for image in found["images"] if image not in images_of[metric]]),
             ("BD-rates", found["not_in_bd_rate"][metric]),
         ):
             if names:
                 print(f"not in the {what} of {metric}, for want of a value from every codec: {', '.join(names)}")
+    _print_circumstances(found)
+
+
+def _print_by_range(tables: dict[str, Any]) -> None:
+    for metric, ranges in tables["bd_rate"].items():
+        print(f"\n{LABELS[metric]}: BD-rate against {tables['anchor']}, by score of SSIMULACRA 2")
+        print("(-: on less than half of the images)")
+        print(f"{'':{WIDTH}}{''.join(f'{name:>15}' for name in ranges)}")
+        for codec in ranges["whole"]:
+            print(f"{codec:{WIDTH}}{''.join(f'{rd_module.written(rates[codec]):>15}' for rates in ranges.values())}")
+        for name, images_left_out in tables["left_out"][metric].items():
+            if images_left_out:
+                print(f"left out of {name}, since curves share less than half of it: {', '.join(images_left_out)}")
+
+
+def _print_circumstances(found: rd_module.Results) -> None:
+    """By what it was measured, and what was not."""
+    for name, codec in found["codecs"].items():
+        print(f"{name}: {'; '.join(part for part in (codec['settings'], codec['version']) if part)}")
+    for metric, version in found["slow_metrics"].items():
+        print(f"{LABELS[metric]}: {version}")
     for title, entries in (
         ("absent", found["absent"]),
         ("left out", found["skipped"]),

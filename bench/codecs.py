@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -16,13 +17,15 @@ from PIL import AvifImagePlugin, Image, features
 import aecodec
 from aecodec import registry
 
+from . import tools
+
 OURS = "aecodec"
 JPEG = "JPEG 4:2:0"  # what rates are compared with
 WEBP = "WebP"
 AVIF = "AVIF 4:4:4, speed 6"
 AVIF_SLOW = "AVIF 4:4:4, speed 4"
-AVIF_PSNR = "AVIF 4:4:4, speed 4, tuned for PSNR"  # as our model is; libaom tunes for what the eye sees unless told
-SLOW = (AVIF_SLOW, AVIF_PSNR)  # seconds an image: measured only where that is asked for
+JPEG_XL = "JPEG XL"
+ALWAYS = {OURS, JPEG, WEBP, AVIF, AVIF_SLOW, JPEG_XL}  # the others only where they are asked for
 EFFORTS = {level: f"{OURS}, effort {level}" for level in range(1, 10)}  # the same, up to minutes
 EFFORT_QUALITIES = (10, 30, 50, 70, 90)
 
@@ -52,8 +55,10 @@ def roster(threads: int = 1) -> tuple[dict[str, Peer], dict[str, str]]:
             present[name] = make(name, threads)
         except ModuleNotFoundError as error:
             absent[name] = f'{error.name} is not installed: pip install ".[bench]"'
+        except ImportError as error:
+            absent[name] = str(error)
         except Exception as error:  # libraries that are there but broken raise almost anything
-            absent[name] = f"{type(error).__name__}: {error}"
+            absent[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return present, absent
 
 
@@ -102,17 +107,37 @@ def _jpeg(subsampling: str, progressive: bool) -> Callable[[str, int], Peer]:
     return _pillow("JPEG", library, _JPEG_QUALITIES, **options)
 
 
-def _avif(speed: int, **more: Any) -> Callable[[str, int], Peer]:
+def _avif(speed: int, tune: str = "") -> Callable[[str, int], Peer]:
+    """A maker of AVIF as Pillow writes it, tuned for what it is tuned for unless told; ``tune`` tells."""
+
     def make(name: str, threads: int) -> Peer:
         aom = AvifImagePlugin.get_codec_version("aom")
         if not aom:
             raise ImportError("this Pillow was built without aom")
+        if tune and not _avif_trial(tune):
+            raise ImportError(f"this Pillow's aom knows no tune {tune}")
         AvifImagePlugin.DEFAULT_MAX_THREADS = threads  # for decoding
-        options = {"subsampling": "4:4:4", "speed": speed, "codec": "aom", **more}
-        peer = _pillow("AVIF", "avif", _AVIF_QUALITIES, **options, max_threads=threads)(name, threads)
-        return replace(peer, version=f"{peer.version}, {aom}", settings=_text(options))
+        options = {"subsampling": "4:4:4", "speed": speed, "codec": "aom"}
+        advanced = {"advanced": {"tune": tune}} if tune else {}
+        peer = _pillow("AVIF", "avif", _AVIF_QUALITIES, **options, **advanced, max_threads=threads)(name, threads)
+        told = f"tune {tune}" if tune else f"tune {_default_tune()} by default"
+        return replace(peer, version=f"{peer.version}, aom {aom}", settings=f"{_text(options)}, {told}")
 
     return make
+
+
+def _default_tune() -> str:
+    """The one that gives the same file as none: it depends on the versions of libavif and aom, and no API tells."""
+    return next((tune for tune in _AVIF_TUNES if _avif_trial(tune) == _avif_trial("")), "unknown")
+
+
+@cache
+def _avif_trial(tune: str) -> bytes | None:
+    """A small file, None where there is no such tune."""
+    try:
+        return _save(_SAMPLE, "AVIF", codec="aom", quality=50, **({"advanced": {"tune": tune}} if tune else {}))
+    except ValueError:
+        return None
 
 
 def _jpeg2000(name: str, threads: int) -> Peer:
@@ -126,39 +151,72 @@ def _jpeg2000(name: str, threads: int) -> Peer:
     return replace(peer, encode=encode)
 
 
-def _jpeg_xl(name: str, threads: int) -> Peer:
-    from pillow_jxl import JpegXLImagePlugin
+def _jpeg_xl(effort: int) -> Callable[[str, int], Peer]:
+    def make(name: str, threads: int) -> Peer:
+        from pillow_jxl import JpegXLImagePlugin
 
-    JpegXLImagePlugin.DECODE_THREADS = threads
+        JpegXLImagePlugin.DECODE_THREADS = threads
 
-    def encode(image: Image.Image, quality: int) -> bytes:
-        return _save(image, "JXL", quality=quality, effort=7, num_threads=threads)
+        def encode(image: Image.Image, quality: int) -> bytes:
+            return _save(image, "JXL", quality=quality, effort=effort, num_threads=threads)
 
-    qualities = (5, 15, 30, 45, 60, 70, 80, 90, 95)
-    return Peer(name, f"pillow-jxl-plugin {version('pillow-jxl-plugin')}", "effort 7", qualities, encode, _open)
+        qualities = (5, 15, 30, 45, 60, 70, 80, 90, 95)
+        number = f"pillow-jxl-plugin {version('pillow-jxl-plugin')}"
+        return Peer(name, number, f"effort {effort}", qualities, encode, _open)
+
+    return make
 
 
 def _mozjpeg(name: str, threads: int) -> Peer:
-    import pyvips
-
-    # the options that libvips knows only when it was built with mozjpeg
-    options = {"trellis_quant": True, "overshoot_deringing": True, "optimize_scans": True, "quant_table": 3}
     plain = {"optimize_coding": True, "interlace": True, "subsample_mode": "on", "keep": "none"}
-
-    def save(image: Image.Image, quality: int, **chosen: Any) -> bytes:
-        data: bytes = pyvips.Image.new_from_array(np.asarray(image)).jpegsave_buffer(Q=quality, **plain, **chosen)
-        return data
-
-    sample = Image.radial_gradient("L").convert("RGB")
-    if save(sample, 50, trellis_quant=True) == save(sample, 50):
+    # the options that libvips knows only when it was built with mozjpeg
+    trellis = {"trellis_quant": True}
+    more = {"overshoot_deringing": True, "optimize_scans": True, "quant_table": 3}
+    peer = _vips("jpeg", _JPEG_QUALITIES, **plain, **trellis, **more)(name, threads)
+    if _vips_save(_SAMPLE, "jpeg", 50, **plain, **trellis) == _vips_save(_SAMPLE, "jpeg", 50, **plain):
         raise ImportError("this libvips was built without mozjpeg")
+    return peer
+
+
+def _jpegli(name: str, threads: int) -> Peer:
+    number = tools.version("cjpegli")
+    if not number:
+        raise ImportError("cjpegli is not installed: libjxl or jpegli brings it along")
 
     def encode(image: Image.Image, quality: int) -> bytes:
-        return save(image, quality, **options)
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder) / "image.ppm", Path(folder) / "image.jpg"
+            image.save(source)
+            tools.run("cjpegli", str(source), str(target), "-q", str(quality))
+            return target.read_bytes()
 
-    libvips = ".".join(str(pyvips.version(part)) for part in range(3))
-    numbers = f"pyvips-binary {version('pyvips-binary')}, libvips {libvips}"
-    return Peer(name, numbers, _text(plain | options), _JPEG_QUALITIES, encode, _open)
+    return Peer(name, f"{number}, Pillow {version('pillow')}", "its defaults", _JPEG_QUALITIES, encode, _open)
+
+
+def _vips(kind: str, qualities: tuple[int, ...], **options: Any) -> Callable[[str, int], Peer]:
+    """A maker of a codec as libvips writes it, for options that Pillow lacks."""
+
+    def make(name: str, threads: int) -> Peer:
+        import pyvips
+
+        _vips_save(_SAMPLE, kind, 50, **options)  # raises where an option is unknown
+
+        def encode(image: Image.Image, quality: int) -> bytes:
+            return _vips_save(image, kind, quality, **options)
+
+        libvips = ".".join(str(pyvips.version(part)) for part in range(3))
+        numbers = f"pyvips-binary {version('pyvips-binary')}, libvips {libvips}, Pillow {version('pillow')}"
+        return Peer(name, numbers, _text(options), qualities, encode, _open)
+
+    return make
+
+
+def _vips_save(image: Image.Image, kind: str, quality: int, **options: Any) -> bytes:
+    import pyvips
+
+    save = getattr(pyvips.Image.new_from_array(np.asarray(image)), f"{kind}save_buffer")
+    data: bytes = save(Q=quality, **options)
+    return data
 
 
 def _pillow(kind: str, library: str, qualities: tuple[int, ...], **options: Any) -> Callable[[str, int], Peer]:
@@ -192,8 +250,13 @@ def _text(options: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in options.items())
 
 
+_SAMPLE = Image.effect_mandelbrot((64, 64), (-3, -2.5, 2, 2.5), 100).convert("RGB")  # to try what encoders can
+_AVIF_TUNES = ("iq", "ssimulacra2", "ssim", "psnr")
 _JPEG_QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
 _AVIF_QUALITIES = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90)
+_WEBP_QUALITIES = (1, 10, 25, 40, 55, 70, 80, 90, 95)
+# libvips counts the other way round: this is speed 4
+_AVIF_10 = {"compression": "av1", "encoder": "aom", "effort": 5, "subsample_mode": "off", "bitdepth": 10, "tune": "iq"}
 
 _MAKERS: dict[str, Callable[[str, int], Peer]] = {
     OURS: _ours(0),
@@ -201,12 +264,17 @@ _MAKERS: dict[str, Callable[[str, int], Peer]] = {
     "JPEG 4:2:0, baseline": _jpeg("4:2:0", False),
     "JPEG 4:4:4": _jpeg("4:4:4", True),
     "mozjpeg 4:2:0": _mozjpeg,
-    WEBP: _pillow("WEBP", "webp", (1, 10, 25, 40, 55, 70, 80, 90, 95), method=6),
+    "jpegli": _jpegli,
+    WEBP: _pillow("WEBP", "webp", _WEBP_QUALITIES, method=6),
+    "WebP, sharp YUV": _vips("webp", _WEBP_QUALITIES, effort=6, smart_subsample=True, keep="none"),
     "JPEG 2000": _jpeg2000,
     AVIF: _avif(6),
     AVIF_SLOW: _avif(4),
-    AVIF_PSNR: _avif(4, advanced={"tune": "psnr"}),
-    "JPEG XL": _jpeg_xl,
+    f"{AVIF_SLOW}, tuned for SSIMULACRA 2": _avif(4, "ssimulacra2"),
+    f"{AVIF_SLOW}, tuned for PSNR": _avif(4, "psnr"),
+    f"{AVIF_SLOW}, 10 bits": _vips("heif", _AVIF_QUALITIES, **_AVIF_10, keep="none"),
+    JPEG_XL: _jpeg_xl(7),
+    f"{JPEG_XL}, effort 9": _jpeg_xl(9),
     **{name: _ours(level) for level, name in EFFORTS.items()},
 }
-ALWAYS = _MAKERS.keys() - {*SLOW, *EFFORTS.values()}
+SLOW = _MAKERS.keys() - ALWAYS - set(EFFORTS.values())

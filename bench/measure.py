@@ -21,11 +21,16 @@ from .images import Sample, digest, read
 MOST_WORKERS = 61  # more are an error on Windows
 BYTES_PER_PIXEL = 250  # that a worker needs at most
 
+SLOW_BYTES_PER_PIXEL = 500  # with ColorVideoVDP
+
 Point = dict[str, Any]  # of one file: bytes and the metrics, or the error that there was
+Missing = dict[int, list[str]]  # by quality: "" for bytes and the quick metrics, and the names of slow ones
 
 
 class Cache:
     """Points by what they depend on: codec, version, settings, quality and the image's pixels.
+
+    Each slow metric has points of its own, which depend on its version too.
 
     A file of JSON lines to which the points of an image and codec are added when they are measured, so that a run that
     was stopped goes on from there; a last line cut short is left out. Where it cannot be written, the run goes on
@@ -64,42 +69,59 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aecodec-bench" / "points.jsonl"
 
 
-def key(codec: Peer, quality: int, sample: Sample) -> str:
-    return "|".join((codec.name, codec.version, codec.settings, str(quality), sample.digest, str(metrics.VERSION)))
+def key(codec: Peer, quality: int, sample: Sample, slow: str = "") -> str:
+    parts = (codec.name, codec.version, codec.settings, str(quality), sample.digest, str(metrics.VERSION))
+    return "|".join((*parts, slow, metrics.slow()[0][slow]) if slow else parts)
 
 
 def measure(
-    samples: Sequence[Sample], codecs: Sequence[Peer], cache: Cache, show: Callable[[int], None]
+    samples: Sequence[Sample],
+    codecs: Sequence[Peer],
+    slow: Sequence[str],
+    cache: Cache,
+    show: Callable[[int], None],
 ) -> dict[str, dict[str, list[Point]]]:
     """The points of each codec (by name) and image (by name), in the order of the codec's qualities.
 
-    ``show`` is called with the number of points that have just become known. What fails for one image, because of a
-    codec's limits for instance, becomes a point with an ``error``.
+    ``slow`` are the slow metrics to measure beside the others. ``show`` is called with the number of files of which all
+    has just become known. What fails for one image, because of a codec's limits for instance, becomes a point with an
+    ``error``, beside the values that there are.
     """
+    parts = ("", *slow)
     tasks = []
     for sample in samples:
         for codec in codecs:
-            missing = [q for q in codec.qualities if key(codec, q, sample) not in cache.points]
+            missing: Missing = {}
+            for q in codec.qualities:
+                if gone := [part for part in parts if key(codec, q, sample, part) not in cache.points]:
+                    missing[q] = gone
             show(len(codec.qualities) - len(missing))
             if missing:
                 tasks.append((sample, codec, missing))
-    for found in _spread(tasks):
+    for count, found in _spread(tasks):
         cache.add(found)
-        show(len(found))
-    return {c.name: {s.name: [cache.points[key(c, q, s)] for q in c.qualities] for s in samples} for c in codecs}
+        show(count)
+
+    def joined(codec: Peer, quality: int, sample: Sample) -> Point:
+        return {k: v for part in parts for k, v in cache.points[key(codec, quality, sample, part)].items()}
+
+    return {c.name: {s.name: [joined(c, q, s) for q in c.qualities] for s in samples} for c in codecs}
 
 
-def _spread(tasks: Sequence[tuple[Sample, Peer, list[int]]]) -> Iterator[dict[str, Point]]:
+def _spread(tasks: Sequence[tuple[Sample, Peer, Missing]]) -> Iterator[tuple[int, dict[str, Point]]]:
+    """The points of each task, in any order, and of how many files they are."""
     if not tasks:
         return
     # new processes, not copies of this one, whose threads torch has already started
     largest = max(sample.width * sample.height for sample, _, _ in tasks)
-    workers = max(1, min(cores(), len(tasks), MOST_WORKERS, memory() // 2 // (largest * BYTES_PER_PIXEL)))
+    heavy = any("cvvdp" in parts for _, _, missing in tasks for parts in missing.values())
+    need = largest * (SLOW_BYTES_PER_PIXEL if heavy else BYTES_PER_PIXEL)
+    workers = max(1, min(cores(), len(tasks), MOST_WORKERS, memory() // 2 // need))
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
         try:
-            futures = [pool.submit(_points, sample, codec.name, missing) for sample, codec, missing in tasks]
+            futures = {pool.submit(_points, sample, codec.name, missing): missing for sample, codec, missing in tasks}
             for future in as_completed(futures):
-                yield future.result()
+                yield len(futures[future]), future.result()
         except BaseException:
             for worker in active_children():  # what they have begun would be lost anyway
                 worker.terminate()
@@ -124,7 +146,7 @@ def memory() -> int:
         return 8 << 30
 
 
-def _points(sample: Sample, name: str, qualities: Sequence[int]) -> dict[str, Point]:
+def _points(sample: Sample, name: str, missing: Missing) -> dict[str, Point]:
     """What a worker does: one image, one codec."""
     codec = roster()[0][name]
     try:
@@ -132,14 +154,29 @@ def _points(sample: Sample, name: str, qualities: Sequence[int]) -> dict[str, Po
         if digest(image) != sample.digest:
             raise ValueError("the file has changed")
     except (OSError, ValueError) as error:
-        return {key(codec, quality, sample): {"error": str(error)} for quality in qualities}
-    return {key(codec, quality, sample): point(image, codec, quality) for quality in qualities}
+        return {key(codec, q, sample, part): {"error": str(error)} for q, parts in missing.items() for part in parts}
+    return {
+        key(codec, q, sample, part): found
+        for q, parts in missing.items()
+        for part, found in points(image, codec, q, parts).items()
+    }
 
 
-def point(image: Image.Image, codec: Peer, quality: int) -> Point:
-    """Encode to bytes, decode them, measure."""
+def points(image: Image.Image, codec: Peer, quality: int, parts: Sequence[str]) -> dict[str, Point]:
+    """Encode to bytes, decode them, measure: a point for each of ``parts``, as in `Missing`."""
     try:
         data = codec.encode(image, quality)
-        return {"bytes": len(data), **metrics.measure(image, codec.decode(data))}
+        decoded = codec.decode(data)
     except Exception as error:  # the peers' libraries raise almost anything
-        return {"error": f"{type(error).__name__}: {error}"}
+        return dict.fromkeys(parts, _failure(error))
+    found: dict[str, Point] = {}
+    for part in parts:
+        try:
+            found[part] = {"bytes": len(data), **metrics.measure(image, decoded, part)}
+        except Exception as error:  # as does what measures
+            found[part] = _failure(error)
+    return found
+
+
+def _failure(error: Exception) -> Point:
+    return {"error": f"{type(error).__name__}: {error}"}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter
 
 from .codecs import JPEG, OURS
-from .metrics import METRICS
+from .metrics import LABELS
 from .rd import Results, mean_curve, whole_images
 
 PUBLISHED = Path(__file__).parent / "published.json"
@@ -38,6 +38,8 @@ def rate_distortion(found: Results, metric: str) -> str:
             axes.plot(
                 *curve, "--" if name == JPEG else "-", marker=".", label=name, color=colour, lw=width, zorder=order
             )
+        if metric == "butteraugli":  # the better, the less
+            axes.invert_yaxis()
         limits = axes.get_xlim(), axes.get_ylim()
         for place, (name, entry) in enumerate(published(found).items()):
             if metric in entry:
@@ -46,7 +48,7 @@ def rate_distortion(found: Results, metric: str) -> str:
                 y = np.interp(np.log(x), np.log(entry["bpp"]), entry[metric])
                 end = (x * 0.72, y + 2.2)
                 axes.annotate(name, (x, y), end, fontsize=7, color="#777777", arrowprops={"arrowstyle": "-", "lw": 0.4})
-        axes.set(xlim=limits[0], ylim=limits[1], ylabel=METRICS[metric])
+        axes.set(xlim=limits[0], ylim=limits[1], ylabel=LABELS[metric])
         axes.set_xlabel("bits per pixel of the whole file (logarithmic)")
         axes.set_title(f"Means over {len(images)} image{'s' if len(images) > 1 else ''}")
         axes.xaxis.set_major_locator(FixedLocator(TICKS))

@@ -4,44 +4,101 @@ import contextlib
 import csv
 import json
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aecodec import Codec
-from aecodec.training.bd import Curve, NoOverlap, bd_rate
+from aecodec.training.bd import LEAST_OVERLAP, Curve, NoOverlap, bd_rate
 
 from .codecs import JPEG, Peer
 from .images import Sample
 from .measure import Point
-from .metrics import METRICS
+from .metrics import LABELS, METRICS, rising
 
 Results = dict[str, Any]  # the content of rd.json
 Rate = dict[str, Any]
+Scores = tuple[float, float]
 
 KIND = "rate-distortion"
+# of scores of SSIMULACRA 2, since one number hides where a codec wins
+RANGES: dict[str, Scores | None] = {"whole": None, "30-60": (30, 60), "60-80": (60, 80), "80-90": (80, 90)}
 
 
 def bd_rates(
-    found: Results, metric: str, against: str = JPEG, codecs: Sequence[str] | None = None
+    found: Results,
+    metric: str,
+    against: str = JPEG,
+    codecs: Sequence[str] | None = None,
+    scores: Scores | None = None,
 ) -> tuple[dict[str, Rate | None], list[str]]:
     """The mean of the images' BD-rates against JPEG, by codec, and the images that are left out of it.
 
+    ``scores`` bounds what is compared: the qualities at which the anchor has these scores of SSIMULACRA 2.
+
     Left out are those on which one of the codecs has no rate, so that all means are of the same images; a codec that
-    has none on any image gets None. With each mean goes its standard error, None for a single image.
+    has one on less than half of the images gets None, and leaves out none. With each mean goes its standard error, None
+    for a single image.
     """
     rates: dict[str, dict[str, float]] = {}
     for codec in codecs or found["codecs"]:
         rates[codec] = {}
         for image in found["images"]:
             with contextlib.suppress(NoOverlap):
-                anchor, test = (curve(found, name, image, metric) for name in (against, codec))
-                rates[codec][image] = bd_rate(anchor, test)
-    some = [r for r in rates.values() if r]
-    common = [image for image in found["images"] if some and all(image in r for r in some)]
-    means = {codec: _mean([r[image] for image in common]) if r and common else None for codec, r in rates.items()}
+                rates[codec][image] = _bd_rate((found, against), (found, codec), image, metric, scores)
+    some = {codec: r for codec, r in rates.items() if r and 2 * len(r) >= len(found["images"])}
+    common = [image for image in found["images"] if some and all(image in r for r in some.values())]
+    means = {c: _mean([r[image] for image in common]) if c in some and common else None for c, r in rates.items()}
     return means, [image for image in found["images"] if image not in common]
+
+
+def _bd_rate(
+    anchor: tuple[Results, str],
+    test: tuple[Results, str],
+    image: str,
+    metric: str,
+    scores: Scores | None,
+) -> float:
+    """Of two codecs, each of a run, on one image. Raises `NoOverlap`."""
+    within = _within(*anchor, image, metric, scores) if scores else None
+    return bd_rate(_rising(*anchor, image, metric), _rising(*test, image, metric), within)
+
+
+def _within(found: Results, codec: str, image: str, metric: str, scores: Scores) -> tuple[float, float]:
+    """The values of a metric, as `rising` has them, between which a codec's scores of SSIMULACRA 2 are these.
+
+    Where it has not all of them, as far as it goes. Raises `NoOverlap` where it has less than half.
+    """
+    if metric == "ssimulacra2":
+        return scores
+    points = [p for p in found["codecs"][codec]["points"][image] if None not in (p.get("ssimulacra2"), p.get(metric))]
+    known, values = np.array(sorted((p["ssimulacra2"], p[metric]) for p in points)).reshape(-1, 2).T
+    low, high = scores
+    if len(known) < 2 or min(high, known[-1]) - max(low, known[0]) < LEAST_OVERLAP * (high - low):
+        raise NoOverlap("the anchor has too little of these scores")
+    least, most = np.interp(scores, known, rising(metric, values))
+    return float(least), float(most)
+
+
+def by_range(found: Results, anchor: str) -> dict[str, Any]:
+    """BD-rates against ``anchor`` over the whole and over ranges of scores, by metric, and the images left out."""
+    tables: dict[str, Any] = {"anchor": anchor, "bd_rate": {}, "left_out": {}}
+    for metric in found["bd_rate"]:
+        tables["bd_rate"][metric], tables["left_out"][metric] = {}, {}
+        for name, scores in RANGES.items():
+            rates, left_out = bd_rates(found, metric, anchor, scores=scores)
+            tables["bd_rate"][metric][name], tables["left_out"][metric][name] = rates, left_out
+    return tables
+
+
+def written(rate: Rate | None, digits: int = 1) -> str:
+    """Mean and standard error as a table has them."""
+    if rate is None:
+        return "-"
+    spread = "" if rate["standard_error"] is None else f" ± {rate['standard_error']:.{digits}f}"
+    return f"{rate['mean']:+.{digits}f}{spread} %"
 
 
 def _mean(rates: list[float]) -> Rate:
@@ -54,9 +111,14 @@ def summarise(
     skipped: dict[str, str],
     codecs: Sequence[Peer],
     absent: dict[str, str],
+    slow: dict[str, str],
+    anchor: str,
     measured: dict[str, dict[str, list[Point]]],
 ) -> Results:
-    """All that was found, as it goes into rd.json."""
+    """All that was found, as it goes into rd.json; ``slow`` are the slow metrics among it, with their versions.
+
+    ``anchor`` is what the tables by range compare with; the others compare with JPEG.
+    """
     found: Results = {
         "kind": KIND,
         "model": Codec(device="cpu").model.id.hex(),
@@ -64,14 +126,16 @@ def summarise(
         "notes": {s.name: s.note for s in samples if s.note},
         "skipped": skipped,
         "absent": absent,
+        "slow_metrics": slow,
         "codecs": {
             c.name: {"version": c.version, "settings": c.settings, "qualities": c.qualities, "points": measured[c.name]}
             for c in codecs
         },
     }
     found["bd_rate"], found["not_in_bd_rate"] = {}, {}
-    for metric in METRICS:
+    for metric in (*METRICS, *slow):
         found["bd_rate"][metric], found["not_in_bd_rate"][metric] = bd_rates(found, metric)
+    found["by_range"] = by_range(found, anchor)
     return found
 
 
@@ -82,6 +146,12 @@ def curve(found: Results, codec: str, image: str, metric: str) -> Curve:
     points = found["codecs"][codec]["points"][image]
     rows = [(8 * p["bytes"] / pixels, p[metric]) for p in points if p.get(metric) is not None]
     return np.array(rows, np.float64).reshape(-1, 2)
+
+
+def _rising(found: Results, codec: str, image: str, metric: str) -> Curve:
+    """The same on the scale that BD-rates are computed on."""
+    rates, values = curve(found, codec, image, metric).T
+    return np.stack((rates, rising(metric, values)), 1)
 
 
 def whole_images(found: Results, metric: str) -> list[str]:
@@ -116,13 +186,13 @@ def write(found: Results, out: Path) -> None:
     (out / "rd.json").write_text(json.dumps(found) + "\n", "utf-8")
     with (out / "rd.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(("codec", "image", "quality", "bytes", "bpp", *METRICS.values(), "error"))
+        table.writerow(("codec", "image", "quality", "bytes", "bpp", *(LABELS[m] for m in found["bd_rate"]), "error"))
         for codec, entry in found["codecs"].items():
             for image, points in entry["points"].items():
                 pixels = found["images"][image]["width"] * found["images"][image]["height"]
                 for quality, p in zip(entry["qualities"], points, strict=True):
                     bpp = f"{8 * p['bytes'] / pixels:.5f}" if "bytes" in p else ""
-                    values = (p.get(metric) for metric in METRICS)
+                    values = (p.get(metric) for metric in found["bd_rate"])
                     table.writerow((codec, image, quality, p.get("bytes"), bpp, *values, p.get("error")))
 
 
@@ -150,19 +220,21 @@ def compare(old: Results, new: Results) -> list[str]:
         if old["codecs"][codec]["points"] == new["codecs"][codec]["points"]:
             lines.append(f"{codec}: the same")
             continue
-        for metric in METRICS:
+        for metric, (name, scores) in product([m for m in new["bd_rate"] if m in old["bd_rate"]], RANGES.items()):
             changes = {}
             for image in images:
                 with contextlib.suppress(NoOverlap):
-                    changes[image] = bd_rate(curve(old, codec, image, metric), curve(new, codec, image, metric))
+                    changes[image] = _bd_rate((old, codec), (new, codec), image, metric, scores)
+            what = f"{codec}, {metric}" + (f" at scores {name}" if scores else "")
             if not changes:
-                lines.append(f"{codec}, {metric}: not comparable")
+                lines.append(f"{what}: not comparable")
                 continue
             best, worst = min(changes, key=changes.__getitem__), max(changes, key=changes.__getitem__)
-            some = f", {len(changes)} of {len(images)} images" if len(changes) < len(images) else ""
+            gone = [image for image in images if image not in changes]
+            without = f"; without {', '.join(gone)}" if gone else ""
             lines.append(
-                f"{codec}, {metric}: {np.mean(list(changes.values())):+.2f} % "
-                f"({changes[best]:+.2f} % {best} to {changes[worst]:+.2f} % {worst}{some})"
+                f"{what}: {written(_mean(list(changes.values())), 2)} "
+                f"({changes[best]:+.2f} % {best} to {changes[worst]:+.2f} % {worst}{without})"
             )
     before, after = failures(old), failures(new)
     lines += [f"fails now: {name}: {reason}" for name, reason in after.items() if name not in before]

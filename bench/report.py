@@ -14,7 +14,7 @@ from PIL import Image
 from . import metrics, plot, rd, speed
 from .codecs import AVIF, JPEG, OURS, WEBP, Peer, largest_within
 from .images import Sample, centre, read
-from .metrics import METRICS
+from .metrics import LABELS, METRICS
 from .rd import Results
 
 TEMPLATE = Path(__file__).parent / "report.html"
@@ -103,28 +103,21 @@ def _summary(found: Results) -> str:
 
 
 def _rates(found: Results) -> str:
-    rows = [[name, *(_rate(found["bd_rate"][metric][name]) for metric in METRICS)] for name in found["codecs"]]
-    header = [f"BD-rate against {JPEG}", *(label.split(" (")[0] for label in METRICS.values())]
+    rows = [[name, *(rd.written(rates[name]) for rates in found["bd_rate"].values())] for name in found["codecs"]]
+    header = [f"BD-rate against {JPEG}", *(LABELS[metric].split(" (")[0] for metric in found["bd_rate"])]
     note = (
         "How many percent more (+) or fewer (-) bits than the anchor a codec needs for the same quality: mean of the "
         "images' BD-rates, with its standard error. An image has none where two curves share less than half of the "
         "anchor's range, where it is too small for the metric, or where a codec fails or is lossless; then it is left "
-        "out for all codecs. "
+        "out for all codecs, unless a codec has none on more than half of the images, which has no mean then. "
     )
     gone = [f"{metric}: {', '.join(names)}" for metric, names in found["not_in_bd_rate"].items() if names]
     return _table(header, rows) + _paragraph(note + ("Left out of " + "; of ".join(gone) + "." if gone else ""))
 
 
-def _rate(rate: rd.Rate | None) -> str:
-    if rate is None:
-        return "-"
-    spread = "" if rate["standard_error"] is None else f" ± {rate['standard_error']:.1f}"
-    return f"{rate['mean']:+.1f}{spread} %"
-
-
 def _plot(metric: str, svg: str) -> str:
     if not svg:
-        return _paragraph(f"No plot of {METRICS[metric]}: no image has a value from every codec at every quality.")
+        return _paragraph(f"No plot of {LABELS[metric]}: no image has a value from every codec at every quality.")
     return f'<div class="plot">{svg[svg.index("<svg") :]}</div>'  # without the XML declaration
 
 
@@ -186,8 +179,9 @@ def _speed(path: Path, model: str) -> str:
 
 def _provenance(found: Results) -> str:
     codecs = [[name, c["version"], c["settings"] or "-"] for name, c in found["codecs"].items()]
+    codecs += [[LABELS[name], version, "-"] for name, version in found["slow_metrics"].items()]
     codecs += [[name, "absent", reason] for name, reason in found["absent"].items()]
-    text = _table(["codec", "version", "settings"], codecs, "text")
+    text = _table(["codec or metric", "version", "settings"], codecs, "text")
     for title, entries in (
         ("images left out", found["skipped"]),
         ("particular images", found["notes"]),

@@ -6,7 +6,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,14 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def _measured(sample: images.Sample, codec: Peer, qualities: list[int]) -> dict[str, measure.Point]:
+def _measured(sample: images.Sample, codec: Peer, missing: measure.Missing) -> tuple[int, dict[str, measure.Point]]:
     """As a worker does it, but in this process."""
     image, _ = images.read(sample.path)
-    return {measure.key(codec, q, sample): measure.point(image, codec, q) for q in qualities}
+    return len(missing), {
+        measure.key(codec, quality, sample, part): point
+        for quality, parts in missing.items()
+        for part, point in measure.points(image, codec, quality, parts).items()
+    }
 
 
 def run(*arguments: object) -> Result:
@@ -51,7 +56,10 @@ def run(*arguments: object) -> Result:
 # codecs
 
 
-@pytest.mark.parametrize("peer", [codecs.roster()[0][name] for name in sorted(codecs.ALWAYS)], ids=lambda p: p.name)
+PEERS = [peer for peer in codecs.roster()[0].values() if peer.name not in codecs.EFFORTS.values()]
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=lambda p: p.name)
 def test_every_codec_has_more_bytes_and_less_error_at_more_quality(peer: Peer, small_image: Image.Image) -> None:
     low, high = (peer.encode(small_image, q) for q in (peer.qualities[1], peer.qualities[-1]))
     assert len(low) < len(high)
@@ -69,7 +77,49 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     present, absent = codecs.roster.__wrapped__()
     assert "JPEG XL" not in present
     assert JPEG in present
-    assert absent == {"JPEG XL": 'pillow_jxl is not installed: pip install ".[bench]"'}
+    assert absent["JPEG XL"] == 'pillow_jxl is not installed: pip install ".[bench]"'
+
+
+def test_what_is_measured_without_being_asked_for_is_known() -> None:
+    assert codecs._MAKERS.keys() >= codecs.ALWAYS
+
+
+@pytest.mark.parametrize("name", [codecs.AVIF, codecs.AVIF_SLOW])
+def test_avif_tells_what_it_is_tuned_for(name: str, small_image: Image.Image) -> None:
+    peer = codecs.roster()[0][name]
+    tune = re.fullmatch(r".*, tune (\w+) by default", peer.settings)
+    assert tune
+    speed = {"subsampling": "4:4:4", "speed": int(name[-1]), "max_threads": 1, "codec": "aom"}
+    expected = codecs._save(small_image, "AVIF", quality=50, **speed, advanced={"tune": tune[1]})
+    assert peer.encode(small_image, 50) == expected
+    with pytest.raises(ImportError, match="aom knows no tune nothing"):
+        codecs._avif(4, "nothing")(name, 1)
+
+
+def test_what_pillow_cannot_write(small_image: Image.Image) -> None:
+    """Ten bits in AVIF, and WebP whose reduced colours are found by a search."""
+    roster, _ = codecs.roster()
+    data = roster["AVIF 4:4:4, speed 4, 10 bits"].encode(small_image, 50)
+    assert b"pixi\0\0\0\0\x03\x0a\x0a\x0a" in data
+    plain, sharp = (roster[name] for name in ("WebP", "WebP, sharp YUV"))
+    assert plain.encode(small_image, 80) != sharp.encode(small_image, 80)
+
+
+def test_jpegli_by_its_tool(monkeypatch: pytest.MonkeyPatch, small_image: Image.Image, tmp_path: Path) -> None:
+    """Or by one that is called as it is."""
+    tool = tmp_path / "cjpegli"
+    tool.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom PIL import Image\n_, source, target, _, quality = sys.argv\n"
+        "Image.open(source).save(target, quality=int(quality))\n"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    peer = codecs._MAKERS["jpegli"]("jpegli", 1)
+    assert peer.encode(small_image, 60) == codecs._save(small_image, "JPEG", quality=60)
+    assert peer.decode(peer.encode(small_image, 60)).size == small_image.size
+    tool.unlink()
+    with pytest.raises(ImportError, match="cjpegli is not installed"):
+        codecs._MAKERS["jpegli"]("jpegli", 1)
 
 
 def test_jpeg_2000_uses_its_colour_transform(photo: Plane) -> None:
@@ -110,16 +160,43 @@ def test_a_run_and_its_files(few: None, one_photo: Path, tmp_path: Path) -> None
     assert not re.search(r"""(src|href)=["'](?!data:|#)|url\((?!#)""", page), "the page needs the network"
 
 
+def test_tables_by_range_and_their_anchor(few: None, one_photo: Path, tmp_path: Path) -> None:
+    """The anchor is JPEG where AVIF is not installed, unless one is chosen."""
+    for options, anchor, other in (((), JPEG, OURS), (("--anchor", OURS), OURS, JPEG)):
+        result = run("rd", "--data", one_photo, "--out", tmp_path, *options)
+        assert result.exit_code == 0, result.output
+        tables = rd.load(tmp_path / "rd.json")["by_range"]
+        assert tables["anchor"] == anchor
+        for metric, label in metrics.METRICS.items():
+            ranges = tables["bd_rate"][metric]
+            assert list(ranges) == ["whole", "30-60", "60-80", "80-90"]
+            assert ranges["whole"][anchor]["mean"] == 0
+            cells = [rd.written(rates[other]) for rates in ranges.values()]
+            table = result.output.partition(f"{label}: BD-rate against {anchor}, by score")[2]
+            shown = re.search(rf"^{other} +(.*)$", table, re.M)
+            assert shown
+            assert re.split("  +", shown[1]) == cells
+        ours = tables["bd_rate"]["ssimulacra2"]["30-60"][other]
+        assert abs(ours["mean"]) > 10
+        assert ours["mean"] < 0 if other == OURS else ours["mean"] > 0
+        sums = rd.load(tmp_path / "rd.json")["bd_rate"]["psnr"]
+        assert sums[JPEG]["mean"] == 0, "the first table keeps its anchor"
+    result = run("rd", "--data", one_photo, "--anchor", "JPEG XL")
+    assert result.exit_code == 2
+    assert "JPEG XL: not here" in result.output
+    assert "aecodec; JPEG 4:2:0" in run("rd", "--data", one_photo, "--anchor", "none").output
+
+
 def test_what_is_known_is_not_measured_again(few: None, one_photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run("rd", "--data", one_photo)
     asked: list[int] = []
 
-    def spy(image: Image.Image, codec: Peer, quality: int) -> measure.Point:
+    def spy(image: Image.Image, codec: Peer, quality: int, parts: Sequence[str]) -> dict[str, measure.Point]:
         asked.append(quality)
-        return measured(image, codec, quality)
+        return measured(image, codec, quality, parts)
 
-    measured = measure.point
-    monkeypatch.setattr(measure, "point", spy)
+    measured = measure.points
+    monkeypatch.setattr(measure, "points", spy)
     assert run("rd", "--data", one_photo).stdout == first.stdout
     assert asked == []
     cache = measure.default_cache()
@@ -155,6 +232,85 @@ def test_screens_that_cannot_be_drawn_are_no_traceback(few: None, monkeypatch: p
     result = run("rd", "--screens")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "dpkg-query" in result.stderr
+
+
+@pytest.fixture
+def noise_norm(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Instead of Butteraugli, which takes long: a norm of the error. What it has found, in order."""
+    found: list[float] = []
+
+    def norm(original: Image.Image, decoded: Image.Image) -> float:
+        found.append(float(np.abs(np.asarray(original, float) - np.asarray(decoded)).mean()))
+        return found[-1]
+
+    monkeypatch.setattr(metrics, "slow", lambda: ({"butteraugli": "version 1"}, {"cvvdp": "not here"}))
+    monkeypatch.setattr(metrics, "butteraugli", norm)
+    return found
+
+
+def test_a_slow_metric_is_measured_when_asked_for_and_kept(
+    few: None, noise_norm: list[float], one_photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = run("rd", "--data", one_photo, "--out", tmp_path)
+    assert "absent: Butteraugli 3-norm: measured with --slow or --metric only" in plain.output
+    assert "absent: ColorVideoVDP (JOD): not here" in plain.output
+    assert noise_norm == []
+    asked: list[str] = []
+
+    def spy(image: Image.Image, codec: Peer, quality: int, parts: Sequence[str]) -> dict[str, measure.Point]:
+        asked.extend(parts)
+        return measured(image, codec, quality, parts)
+
+    measured = measure.points
+    monkeypatch.setattr(measure, "points", spy)
+    for arguments in (("--metric", "butteraugli"), ("--slow",)):
+        result = run("rd", "--data", one_photo, "--out", tmp_path, *arguments)
+        assert result.exit_code == 0, result.output
+        assert "Butteraugli 3-norm: version 1" in result.output
+        assert asked == ["butteraugli"] * 6  # the others are known already
+        found = rd.load(tmp_path / "rd.json")
+        points = [p for codec in (OURS, JPEG) for p in found["codecs"][codec]["points"]["photo.png"]]
+        assert [p["butteraugli"] for p in points] == noise_norm
+        assert all(p["psnr"] > 20 for p in points)
+        ours = found["bd_rate"]["butteraugli"][OURS]
+        assert ours is not None
+        assert ours["mean"] < -10
+        assert "</svg>" in (tmp_path / "rd-butteraugli.svg").read_text()
+        assert "version 1" in (tmp_path / "report.html").read_text("utf-8")
+    run("rd", "--data", one_photo, "--out", tmp_path)
+    assert not (tmp_path / "rd-butteraugli.svg").exists()
+
+
+def test_a_slow_metric_that_fails_or_is_absent_is_named(
+    few: None, noise_norm: list[float], one_photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run("rd", "--data", one_photo, "--metric", "cvvdp")
+    assert result.exit_code == 2
+    assert "not here" in result.output
+    monkeypatch.setattr(metrics, "butteraugli", lambda *_: Path("/nowhere").read_bytes())
+    result = run("rd", "--data", one_photo, "--metric", "butteraugli")
+    assert result.exit_code == 0, result.output
+    assert f"failed: {OURS}, photo.png: FileNotFoundError" in result.output
+    assert re.search(rf"^{OURS} +psnr +-\S+ %.* butteraugli +-$", result.output, re.M), result.output
+
+
+def test_comparing_runs_by_the_metrics_of_both(
+    few: None, noise_norm: list[float], one_photo: Path, tmp_path: Path
+) -> None:
+    """Among them runs from before there were slow metrics."""
+    run("rd", "--data", one_photo, "--out", tmp_path / "old", "--slow")
+    found = rd.load(tmp_path / "old" / "rd.json")
+    for p in found["codecs"][OURS]["points"]["photo.png"]:
+        p["bytes"] *= 0.9
+    new, before = tmp_path / "new.json", tmp_path / "before.json"
+    new.write_text(json.dumps(found))
+    found["bd_rate"].pop("butteraugli")
+    found.pop("slow_metrics")
+    before.write_text(json.dumps(found))
+    assert f"{OURS}, butteraugli: -10.00 %" in run("compare", tmp_path / "old" / "rd.json", new).output
+    output = run("compare", tmp_path / "old" / "rd.json", before).output
+    assert f"{OURS}, psnr: -10.00 %" in output
+    assert "butteraugli" not in output
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(
@@ -272,8 +428,9 @@ def test_workers_find_what_this_process_finds(one_photo: Path) -> None:
     """The real processes, on one image and the fastest codec."""
     samples, _ = images.survey(images.find(one_photo), one_photo, lambda: None)
     jpeg = codecs.roster()[0][JPEG]
-    (found,) = measure._spread([(samples[0], jpeg, [10, 90])])
-    assert found == _measured(samples[0], jpeg, [10, 90])
+    missing = {10: [""], 90: [""]}
+    (found,) = measure._spread([(samples[0], jpeg, missing)])
+    assert found == _measured(samples[0], jpeg, missing)
 
 
 def test_comparing_two_runs(few: None, one_photo: Path, tmp_path: Path) -> None:
@@ -289,6 +446,7 @@ def test_comparing_two_runs(few: None, one_photo: Path, tmp_path: Path) -> None:
     new.write_text(json.dumps(found))
     output = run("compare", old, new).output
     assert f"{OURS}, psnr: -10.00 %" in output
+    assert f"{OURS}, psnr at scores 30-60: -10.00 %" in output
     assert "another: only in the new run" in output
     assert "fails now: another, photo.png: gone" in output
     assert f"{JPEG}: only in the old run" in output
@@ -361,14 +519,18 @@ def rows(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize("name", ["README.md", "docs/COMPARISON.md"])
 def test_tables_show_the_committed_figures(codec: Codec, name: str) -> None:
-    rates = rd.load(FIGURES)["bd_rate"]
+    found = rd.load(FIGURES)
+    rates = found["bd_rate"]
     speeds = speed.load(FIGURES.with_name("speed.json"))
     assert speeds["model"] == codec.model.id.hex()
+    by_range = [rd.bd_rates(found, "ssimulacra2", codecs.AVIF_SLOW, scores=scores)[0] for scores in rd.RANGES.values()]
     shown = 0
     for codec_name, cells in rows(FIGURES.parents[2] / name):
         if codec_name not in rates["psnr"]:
             continue
-        if cells[0].endswith("%"):
+        if len(cells) == len(rd.RANGES) and cells[0].endswith("%"):
+            assert cells == [rd.written(means[codec_name]) for means in by_range]
+        elif cells[0].endswith("%"):
             assert cells == [f"{rates[metric][codec_name]['mean']:+.1f} %" for metric in metrics.METRICS]
             shown += 1
         elif cells[0].isdigit():

@@ -1,6 +1,8 @@
 """Rates and metrics, where the right answer is known."""
 
 import tracemalloc
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import bjontegaard
@@ -46,6 +48,51 @@ def test_bd_rate_needs_an_overlap() -> None:
         bd_rate(CURVE, CURVE[:1])
 
 
+STRAIGHT = np.stack((np.exp(0.2 * np.arange(30, 41)), np.arange(30, 41)), 1)
+STEEPER = np.stack((np.exp(0.22 * np.arange(30, 41) - 0.7), np.arange(30, 41)), 1)  # less below 35, more above
+
+
+def ratio(low: float, high: float) -> float:
+    """What the second needs more than the first, between two values."""
+    return float(100 * np.expm1(0.02 * (low + high) / 2 - 0.7))
+
+
+def test_bd_rate_within_a_range() -> None:
+    assert bd_rate(STRAIGHT, STEEPER, (30, 34)) == pytest.approx(ratio(30, 34))
+    assert bd_rate(STRAIGHT, STEEPER, (36, 39)) == pytest.approx(ratio(36, 39))
+    assert bd_rate(STRAIGHT, STEEPER) == pytest.approx(0)
+    assert bd_rate(STRAIGHT, STEEPER, (38, 42)) == pytest.approx(ratio(38, 40)), "half of it is enough"
+    for within in ((37.9, 42.2), (41, 45)):
+        with pytest.raises(NoOverlap, match="overlap"):
+            bd_rate(STRAIGHT, STEEPER, within)
+
+
+def test_bd_rates_by_range_of_scores() -> None:
+    """Ten scores a decibel: the qualities at which the anchor has the scores, by any metric."""
+
+    def points(curve: Any, most: float = 100) -> list[dict[str, float]]:
+        table = [{"bytes": bpp, "psnr": db, "ssimulacra2": 10 * (db - 30)} for bpp, db in curve]
+        return [p for p in table if p["ssimulacra2"] <= most]
+
+    images = {name: {"width": 8, "height": 1} for name in "abc"}
+    curves = {
+        "x": {"a": points(STRAIGHT), "b": points(STRAIGHT), "c": points(STRAIGHT, 70)},
+        "y": {"a": points(STEEPER), "b": points(STEEPER), "c": points(STEEPER)},
+    }
+    found = {"images": images, "codecs": {name: {"points": p} for name, p in curves.items()}}
+    found["bd_rate"] = {"psnr": {}, "ssimulacra2": {}}
+    tables = rd.by_range(found, "x")
+    assert tables["anchor"] == "x"
+    for metric in ("psnr", "ssimulacra2"):
+        rates, left_out = tables["bd_rate"][metric], tables["left_out"][metric]
+        assert left_out == {"whole": [], "30-60": [], "60-80": [], "80-90": ["c"]}
+        assert rates["30-60"]["y"] == {"mean": round(ratio(33, 36), 2), "standard_error": 0.0}
+        assert rates["80-90"]["y"] == {"mean": round(ratio(38, 39), 2), "standard_error": 0.0}
+        assert rates["60-80"]["x"] == {"mean": 0.0, "standard_error": 0.0}
+        some = [ratio(36, 38), ratio(36, 38), ratio(36, 37)]  # half of the scores is all that the anchor has on c
+        assert rates["60-80"]["y"]["mean"] == round(float(np.mean(some)), 2)
+
+
 def test_points_that_others_beat_do_not_count() -> None:
     worse = np.vstack((CURVE, [[1.0, 33.0], [0.8, 33.9], [1.6, 37.0]]))
     assert bd_rate(CURVE, worse) == pytest.approx(0)
@@ -62,11 +109,13 @@ def test_means_are_of_the_images_that_all_codecs_have_rates_on() -> None:
         "x": {"a": one, "b": CURVE * (0.6, 1), "c": one},
         "y": {"a": CURVE, "b": CURVE, "c": far},
         "never": {"a": far, "b": far, "c": far},
+        "once": {"a": one, "b": far, "c": far},
     }
     table = {n: {"points": {image: points(c) for image, c in by.items()}} for n, by in curves.items()}
     rates, left_out = rd.bd_rates({"images": images, "codecs": table}, "psnr")
     assert left_out == ["c"]
     assert rates["never"] is None
+    assert rates["once"] is None
     assert rates["x"] == {"mean": -30.0, "standard_error": 10.0}  # the deviation of -20 and -40 is 10·√2
     rates, _ = rd.bd_rates({"images": {"a": images["a"]}, "codecs": table}, "psnr")
     assert rates["x"] == {"mean": -20.0, "standard_error": None}
@@ -149,6 +198,76 @@ def test_ssimulacra2_is_that_of_libjxl(name: str, kind: str, whole: float, corne
     if corner is not None:  # too small for all six scales
         a, b = a[:90, :130], b[:90, :130]
         assert ssimulacra2(a, b, as_reference=True) == pytest.approx(corner, abs=0.02)
+
+
+@pytest.mark.skipif("butteraugli" not in metrics.slow()[0], reason="needs butteraugli_main of libjxl")
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("astronaut", "coarse", 2.272370),
+        ("chelsea", "shift", 9.077205),
+        ("coffee", "noise", 1.207080),
+    ],
+)
+def test_butteraugli_is_that_of_libjxl(name: str, kind: str, expected: float) -> None:
+    """The norms are those of the tool of libjxl 0.7.0; later versions may differ a little."""
+    a, b = (image.crop((0, 0, 200, 160)) for image in distorted(name, kind))
+    assert metrics.measure(a, b, "butteraugli") == {"butteraugli": pytest.approx(expected, rel=0.01)}
+    assert metrics.butteraugli(a, a) is None
+
+
+def test_butteraugli_of_a_tool_that_fails(monkeypatch: pytest.MonkeyPatch, photo: Plane, tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\necho no such colours >&2\nexit 3\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(metrics, "BUTTERAUGLI", str(tool))
+    with pytest.raises(OSError, match="ended with 3: no such colours"):
+        metrics.butteraugli(Image.fromarray(photo), Image.fromarray(photo // 2))
+
+
+@pytest.mark.skipif("cvvdp" not in metrics.slow()[0], reason="needs cvvdp")
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("astronaut", "coarse", 9.247648),
+        ("chelsea", "shift", 7.687290),
+        ("coffee", "noise", 9.676516),
+    ],
+)
+def test_cvvdp_is_that_of_its_authors(name: str, kind: str, expected: float) -> None:
+    """The values are those of cvvdp 0.5.7."""
+    a, b = (image.crop((0, 0, 200, 160)) for image in distorted(name, kind))
+    assert metrics.measure(a, b, "cvvdp") == {"cvvdp": pytest.approx(expected, abs=0.002)}
+    assert metrics.cvvdp(a, a) == 10
+
+
+@pytest.mark.parametrize("name", ["butteraugli", "cvvdp"])
+def test_slow_metrics_of_pictures_too_small_for_them(name: str) -> None:
+    a, b = Image.new("RGB", (7, 60)), Image.new("RGB", (7, 60), "red")
+    assert metrics.measure(a, b, name) == {name: None}
+
+
+def test_slow_metrics_that_are_absent_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(metrics, "version", lambda name: version("no-such-package"))
+    assert metrics.slow.__wrapped__() == (
+        {},
+        {
+            "butteraugli": "butteraugli_main is not installed: Debian has it in libjxl-devtools",
+            "cvvdp": "cvvdp is not installed: pip install cvvdp",
+        },
+    )
+
+
+def test_scales_of_bd_rates_grow_with_quality() -> None:
+    """So that a codec that needs 30 % less for the same value has a BD-rate of -30 % by any metric."""
+    values = {"butteraugli": [4.0, 2.5, 1.2, 0.6], "cvvdp": [7.5, 9.1, 9.8, 10.0], "psnr": [28.0, 31.0, 34.0, 37.0]}
+    for metric, column in values.items():
+        points = [{"bytes": 1000 * 2**i, metric: value} for i, value in enumerate(column)]
+        fewer = [point | {"bytes": 0.7 * point["bytes"]} for point in points]
+        table = {JPEG: {"points": {"a": points}}, "x": {"points": {"a": fewer}}}
+        rates, _ = rd.bd_rates({"images": {"a": {"width": 8, "height": 8}}, "codecs": table}, metric)
+        assert rates["x"] == {"mean": -30.0, "standard_error": None}, metric
 
 
 def planes(name: str, kind: str, side: int, dtype: torch.dtype) -> list[torch.Tensor]:
