@@ -6,6 +6,7 @@ import signal
 import statistics
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
 from pathlib import Path
@@ -69,30 +70,15 @@ def rd(
     With --out: rd.json, rd.csv, a plot of each metric as SVG, and report.html, which shows it all and needs no
     network. What was measured is kept in a cache: a second run, or one that was stopped, computes only what is missing.
     """
-    present, absent = codecs.roster()
-    asked = codecs.SLOW if slow else set()
-    asked = asked | {codecs.EFFORTS[level] for level in effort or []}
-    chosen = [c for c in present.values() if c.name in codecs.ALWAYS | asked]
-    if not slow:
-        absent = dict.fromkeys(sorted(codecs.SLOW), "measured with --slow only") | absent
-    names = [c.name for c in chosen]
-    if anchor and anchor not in names:
-        why = absent.get(anchor, f"not among what is measured: {'; '.join(names)}")
-        raise typer.BadParameter(f"--anchor {anchor}: {why}")
-    against = anchor or (codecs.AVIF_SLOW if codecs.AVIF_SLOW in names else codecs.JPEG)
-    there, gone = metrics.slow()
-    if missing := [gone[name] for name in metric or [] if name in gone]:
-        raise typer.BadParameter("; ".join(missing))
-    slow_metrics = {name: number for name, number in there.items() if slow or name in (metric or [])}
-    reasons = dict.fromkeys(there, "measured with --slow or --metric only") | gone
-    absent = absent | {metrics.SLOW[name]: why for name, why in reasons.items() if name not in slow_metrics}
+    if screens and data:
+        raise typer.BadParameter("--screens draws its own images: leave out --data")
+    chosen, absent = _peers(slow, effort or [])
+    against = _anchor(anchor, [c.name for c in chosen], absent)
+    slow_metrics, not_measured = _slow_metrics(slow, metric or [])
+    absent |= not_measured
     with _progress() as bar:
         if screens:
-            if data:
-                raise typer.BadParameter("--screens draws its own images: leave out --data")
-            data = measure.default_cache().with_name(f"screens-{screens_module.digest()}")
-            if not data.exists():
-                _draw(bar, data, screens_module.TEST, 24, 1)
+            data = _test_screens(bar)
         samples, skipped = _survey(data, bar)
         _make(out)
         task = bar.add_task("files", total=len(samples) * sum(len(c.qualities) for c in chosen))
@@ -126,6 +112,41 @@ def rd(
     _print_rd(found)
     if out:
         print(page)
+
+
+def _peers(slow: bool, efforts: Sequence[int]) -> tuple[list[codecs.Peer], dict[str, str]]:
+    """The codecs to measure, and why others are not."""
+    present, absent = codecs.roster()
+    asked = codecs.ALWAYS | (codecs.SLOW if slow else set()) | {codecs.EFFORTS[level] for level in efforts}
+    if not slow:
+        absent = dict.fromkeys(sorted(codecs.SLOW), "measured with --slow only") | absent
+    return [c for c in present.values() if c.name in asked], absent
+
+
+def _anchor(asked: str | None, names: Sequence[str], absent: Mapping[str, str]) -> str:
+    """What BD-rates by range compare with."""
+    if asked and asked not in names:
+        why = absent.get(asked, f"not among what is measured: {'; '.join(names)}")
+        raise typer.BadParameter(f"--anchor {asked}: {why}")
+    return asked or (codecs.AVIF_SLOW if codecs.AVIF_SLOW in names else codecs.JPEG)
+
+
+def _slow_metrics(slow: bool, asked: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The slow metrics to measure, with their versions, and why others are not."""
+    there, gone = metrics.slow()
+    if missing := [gone[name] for name in asked if name in gone]:
+        raise typer.BadParameter("; ".join(missing))
+    chosen = {name: number for name, number in there.items() if slow or name in asked}
+    reasons = dict.fromkeys(there, "measured with --slow or --metric only") | gone
+    return chosen, {metrics.SLOW[name]: why for name, why in reasons.items() if name not in chosen}
+
+
+def _test_screens(bar: Progress) -> Path:
+    """The folder of the test set, drawn now unless it was before."""
+    folder = measure.default_cache().with_name(f"screens-{screens_module.digest()}")
+    if not folder.exists():
+        _draw(bar, folder, screens_module.TEST, 24, 1)
+    return folder
 
 
 def _print_rd(found: rd_module.Results) -> None:
