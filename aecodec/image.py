@@ -119,6 +119,8 @@ def to_any(picture: Picture, kind: Literal["numpy"]) -> Plane: ...
 def to_any(picture: Picture, kind: Kind) -> "Image.Image | Plane":
     """The inverse: a PIL image with its metadata, or ``[H, W, C]`` bytes."""
     planes: Plane = np.asarray(picture.pixels)
+    if picture.equal_colours:
+        planes = np.repeat(planes, 3, 2)
     if picture.alpha is not None:
         planes = np.concatenate((planes, picture.alpha[:, :, None]), 2)
     if kind == "numpy":

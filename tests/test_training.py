@@ -208,11 +208,19 @@ def test_the_whole_way_to_weights(folder: Path, others: Path, tmp_path: Path, ph
     assert "20 steps" in text
     assert codec.model.id != Codec(device="cpu").model.id
     assert codec.model.prior.bound() < 2**53
-    with pytest.raises(ValueError, match="better at quality 0"):
+    with pytest.raises(ValueError, match="other λ"):
         shipped = tmp_path / "base.safetensors"
         shutil.copy(registry.find(Codec(device="cpu").model.id), shipped)
         card.export_with_card(tmp_path / "checkpoint.pt", shipped, [folder], others)
     assert Codec(device="cpu", weights=shipped).model.id == Codec(device="cpu").model.id
+    for value in run.average.values():
+        value.mul_(0.7)
+    run.save(tmp_path / "worse.pt")
+    with pytest.raises(ValueError, match="better at quality"):
+        card.export_with_card(tmp_path / "worse.pt", out, [folder], others)
+    assert Codec(device="cpu", weights=out).model.id == codec.model.id
+    card.export_with_card(tmp_path / "worse.pt", out, [folder], others, force=True)
+    assert Codec(device="cpu", weights=out).model.id != codec.model.id
 
 
 @pytest.mark.parametrize(("objective", "least", "most"), [("psnr", -70, -40), ("ms-ssim", -60, -30), ("eye", -60, -20)])
