@@ -45,10 +45,6 @@ Decoded = Union["Image.Image", Plane, Tensor]
 Rectangle = tuple[int, int, int, int]  # x, y, width, height in pixels
 Progress = Callable[[float], object]  # called with a share from 0 to 1
 
-if hasattr(os, "register_at_fork"):
-    # torch's threads do not survive a fork, and a child that shared work with them would wait for them without end
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
-
 
 class Codec:
     """Compresses and decompresses many pictures with one set of weights on one device.
