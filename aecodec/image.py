@@ -321,6 +321,8 @@ def _metadata(image: Image.Image, profile: bytes, notes: list[str]) -> dict[str,
     found: dict[str, bytes] = {}
     # a PNG's comments may have the names of blocks: only what is bytes is one
     icc, xmp = image.info.get("icc_profile"), image.info.get("xmp")
+    if icc is None and "icc_profile" in image.info:  # as Pillow says where it cannot put one together
+        notes.append("unreadable profile left out")
     if icc := icc if isinstance(icc, bytes) and icc else profile:
         found["icc"] = icc
     try:

@@ -112,6 +112,13 @@ def test_tiff_is_turned_once(small_image: Image.Image) -> None:
     assert decoded.getexif()[0x010F] == "camera"
 
 
+def test_names_in_a_tiff_are_kept(small_image: Image.Image) -> None:
+    """Of the document, of the page: they lie among the tags that say how pixels are stored."""
+    exif = from_any(reopened(small_image, "TIFF", tiffinfo={269: "document", 285: "page"})).metadata["exif"]
+    assert b"document" in exif
+    assert b"page" in exif
+
+
 def test_unreadable_exif_is_noted(small_image: Image.Image) -> None:
     info = PngInfo()
     info.add_text("Raw profile type exif", "\nexif\n 6\nno hexadecimal digits")
@@ -464,7 +471,7 @@ def test_a_profile_of_another_space_is_left_out(
 def in_srgb(picture: Picture) -> Plane:
     """What a program shows that knows profiles."""
     pixels = np.asarray(picture.pixels)
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert(picture.mode)
     return np.asarray(profiles.to_srgb(image, picture.metadata["icc"]))
 
 
