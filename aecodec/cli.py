@@ -44,7 +44,7 @@ app = typer.Typer(
 
 def as_out(text: str) -> str:
     """Only - itself stands for standard input and output: pathlib takes ./- for the same."""
-    return str(Path(text).absolute()) if Path(text) == Path("-") and text != "-" else text
+    return f"{Path.cwd()}/{text}" if Path(text) == Path("-") and text != "-" else text
 
 
 def as_path(text: str) -> Path:
@@ -184,7 +184,7 @@ def compress(
 ) -> None:
     """Compress images to .aec files."""
     from . import control, files
-    from .batch import Done, size
+    from .batch import Done, printable, size
 
     targeted = (target_bytes, target_bpp, target_psnr) != (None, None, None)
     goals = (quality, target_bytes, target_bpp, target_psnr)
@@ -195,8 +195,9 @@ def compress(
         print("aecodec: --strict goes with --target-bytes, --target-bpp or --target-psnr", file=sys.stderr)
         raise typer.Exit(2)
     planned, left = _usage(files.plan, images, out, recursive, files.image_suffixes(), ".aec")
-    if delete_source and any(files.STANDARD in (job.source, job.target) for job in planned):
-        print("aecodec: --delete-source goes with files, not with -", file=sys.stderr)
+    streams = [path for job in planned for path in (job.source, job.target) if files.is_stream(path)]
+    if delete_source and streams:
+        print(printable(f"aecodec: --delete-source goes with files, not with {streams[0]}"), file=sys.stderr)
         raise typer.Exit(2)
     codec = _codec(device, weights, max_pixels)
     chosen = container.DEFAULT_QUALITY if quality is None else quality
