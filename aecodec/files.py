@@ -128,7 +128,8 @@ def _walk(folder: Path, suffixes: set[str]) -> tuple[list[Path], list[str]]:
         if path.name.startswith("._"):
             left.append(f"{path}: left out, what macOS keeps beside a file")
         elif suffix not in suffixes:
-            left += [f"{path}: left out, no picture by its name"] if suffix != ".aec" else []
+            wanted = "no .aec file" if suffixes == {".aec"} else "no picture"
+            left += [f"{path}: left out, {wanted} by its name"] if suffix != ".aec" else []
         elif _whether(path.exists) and not _whether(path.is_file):
             left.append(f"{path}: left out, neither a file nor a folder")
         else:  # also what cannot be looked at, a dead link for instance: a job that fails

@@ -187,7 +187,8 @@ def test_what_is_left_out_is_named_and_counted(tree: Path) -> None:
         path.rename(path.with_suffix(".raw"))
     nothing = run("compress", "-r", tree / "in", "-o", tree / "out")
     assert (nothing.exit_code, "no files found; " in nothing.output) == (2, True)
-    assert "1.raw: left out" in nothing.output
+    assert "1.raw: left out, no picture by its name" in nothing.output
+    assert ".raw: left out, no .aec file by its name" in run("verify", "-r", tree / "in" / "b").output
 
 
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path, small_image: Image.Image) -> None:
@@ -281,6 +282,16 @@ def test_a_mistake_in_the_program_keeps_its_traceback(
     assert result.output.count("Traceback") == 1
     assert "    np.zeros(2) + np.zeros(3)" in result.output
     assert f"{tree / 'in/a/3.png'}: ValueError: operands could not be broadcast" in result.output
+
+
+def test_a_lack_of_memory_is_no_mistake(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For which torch has no class of errors on a CPU."""
+    monkeypatch.setattr(Codec, "compress", lambda *_: torch.empty(1 << 60))
+    path = tree / "in" / "a" / "1.png"
+    result = run("compress", path)
+    assert (result.exit_code, "Traceback" in result.output) == (1, False)
+    assert result.output.startswith(f"{path}: ")
+    assert "DefaultCPUAllocator" in result.output
 
 
 def test_a_result_keeps_no_picture() -> None:
