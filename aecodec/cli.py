@@ -244,7 +244,7 @@ def compress(
         return Done(before, len(coded), width, height, text, picture.notes, missed)
 
     # what a target or a region was, no file says
-    differs = partial(_difference, codec.model.id, None if targeted or regions else chosen)
+    differs = partial(_difference, codec.model.id, None if targeted or regions else chosen, strip)
     _run(planned, work, overwrite, skip_existing, recursive, jobs, report, differs, left, slow=effort > 0)
 
 
@@ -456,16 +456,19 @@ def _codec(device: str, weights: str | None, max_pixels: int) -> "Codec":
     return _usage(Codec, device, weights or "base", max_pixels)
 
 
-def _difference(model: bytes, quality: int | None, target: Path) -> str:
-    """How an .aec file that exists is not what was asked for, if its header tells."""
-    from . import files
+def _difference(model: bytes, quality: int | None, strip: bool, target: Path) -> str:
+    """How an .aec file that exists is not what was asked for, if its start tells."""
+    from .image import stripped
 
     try:
-        header = container.read_header(files.read(target, container.FIRST_CHUNK), container.MAX_SIDE**2)
+        with target.open("rb") as file:
+            header, metadata = container.read_start(file)
     except (OSError, errors.AecError) as error:
         return f"which cannot be read: {error}"
     if header.model != model:
         return "made with other weights"
+    if strip and metadata != stripped(metadata):
+        return "made without --strip"
     return "" if quality in (None, header.quality) else f"made with quality {header.quality} in place of {quality}"
 
 

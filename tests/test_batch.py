@@ -126,6 +126,21 @@ def test_what_is_skipped_but_not_as_asked_for(tree: Path, jobs: int) -> None:
     assert hint not in run(*command, "--target-bytes", 900).output, "no file says what it was made for"
 
 
+def test_names_and_places_that_a_skipped_file_still_holds(tmp_path: Path, small_image: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    small_image.save(tmp_path / "turned.jpg", exif=exif)
+    exif[0x010F] = "a camera"
+    small_image.save(tmp_path / "named.jpg", exif=exif)
+    command = ["compress", "-r", tmp_path, "--strip"]
+    assert run(*command[:-1]).exit_code == 0
+    result = run(*command)
+    assert f"{tmp_path / 'named.aec'} exists, made without --strip" in result.output
+    assert "1 skipped, but not as asked for" in result.output
+    assert "not as asked for" not in run(*command, "--overwrite").output
+    assert "not as asked for" not in run(*command).output
+
+
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_one_target_for_two_sources(tmp_path: Path, small_image: Image.Image, jobs: int) -> None:
     for name in ("a", "b"):
