@@ -295,10 +295,8 @@ class Codec:
             pixels, quality, m = self._prepare(source).pixels, _checked(quality), self.model
             y = coding.analyse(m, [pixels], [quality])
             height, width = y.shape[1:3]
-            plane, boxes = (
-                y.new_empty(height, width, coding.channels(m, [quality])),
-                grid(height, width, coding.TILE // LATENT),
-            )
+            plane = y.new_empty(height, width, coding.channels(m, [quality]))
+            boxes = grid(height, width, coding.TILE // LATENT)
             for tile in coding.quantise(m, y, [quality]):
                 plane[boxes[tile.place].rows, boxes[tile.place].columns] = tile.latents
         plane = F.pad(plane, (0, m.design.latents + m.design.fine - plane.shape[-1]))
