@@ -44,7 +44,7 @@ app = typer.Typer(
 
 def as_out(text: str) -> str:
     """Only - itself stands for standard input and output: pathlib takes ./- for the same."""
-    return str(Path(text).absolute()) if Path(text) == Path("-") and text != "-" else text
+    return f"{Path.cwd()}/{text}" if Path(text) == Path("-") and text != "-" else text
 
 
 def as_path(text: str) -> Path:
@@ -190,7 +190,7 @@ def compress(
 ) -> None:
     """Compress images to .aec files."""
     from . import control, files
-    from .batch import Done, size
+    from .batch import Done, printable, size
 
     targets: dict[str, float | None] = {
         "size": target_bytes,
@@ -206,8 +206,9 @@ def compress(
         print("aecodec: --strict goes with one of the options that begin with --target", file=sys.stderr)
         raise typer.Exit(2)
     planned, left = _usage(files.plan, images, out, recursive, files.image_suffixes(), ".aec")
-    if delete_source and any(files.STANDARD in (job.source, job.target) for job in planned):
-        print("aecodec: --delete-source goes with files, not with -", file=sys.stderr)
+    streams = [path for job in planned for path in (job.source, job.target) if files.is_stream(path)]
+    if delete_source and streams:
+        print(printable(f"aecodec: --delete-source goes with files, not with {streams[0]}"), file=sys.stderr)
         raise typer.Exit(2)
     codec = _codec(device, weights, max_pixels)
     chosen = container.DEFAULT_QUALITY if quality is None else quality
@@ -243,7 +244,7 @@ def compress(
         return Done(before, len(coded), width, height, text, picture.notes, missed, reached)
 
     # what a target or a region was, no file says
-    differs = partial(_difference, codec.model.id, None if target or regions else chosen)
+    differs = partial(_difference, codec.model.id, None if target or regions else chosen, strip)
     _run(planned, work, overwrite, skip_existing, recursive, jobs, report, differs, left, slow=effort > 0)
 
 
@@ -455,16 +456,19 @@ def _codec(device: str, weights: str | None, max_pixels: int) -> "Codec":
     return _usage(Codec, device, weights or "base", max_pixels)
 
 
-def _difference(model: bytes, quality: int | None, target: Path) -> str:
-    """How an .aec file that exists is not what was asked for, if its header tells."""
-    from . import files
+def _difference(model: bytes, quality: int | None, strip: bool, target: Path) -> str:
+    """How an .aec file that exists is not what was asked for, if its start tells."""
+    from .image import stripped
 
     try:
-        header = container.read_header(files.read(target, container.FIRST_CHUNK), container.MAX_SIDE**2)
+        with target.open("rb") as file:
+            header, metadata = container.read_start(file)
     except (OSError, errors.AecError) as error:
         return f"which cannot be read: {error}"
     if header.model != model:
         return "made with other weights"
+    if strip and metadata != stripped(metadata):
+        return "made without --strip"
     return "" if quality in (None, header.quality) else f"made with quality {header.quality} in place of {quality}"
 
 

@@ -45,10 +45,6 @@ Decoded = Union["Image.Image", Plane, Tensor]
 Rectangle = tuple[int, int, int, int]  # x, y, width, height in pixels
 Progress = Callable[[float], object]  # called with a share from 0 to 1
 
-if hasattr(os, "register_at_fork"):
-    # torch's threads do not survive a fork, and a child that shared work with them would wait for them without end
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
-
 
 class Reached(NamedTuple):
     """What a search for a target ended with."""
@@ -326,10 +322,8 @@ class Codec:
             pixels, quality, m = self._prepare(source).pixels, _checked(quality), self.model
             y = coding.analyse(m, [pixels], [quality])
             height, width = y.shape[1:3]
-            plane, boxes = (
-                y.new_empty(height, width, coding.channels(m, [quality])),
-                grid(height, width, coding.TILE // LATENT),
-            )
+            plane = y.new_empty(height, width, coding.channels(m, [quality]))
+            boxes = grid(height, width, coding.TILE // LATENT)
             for tile in coding.quantise(m, y, [quality]):
                 plane[boxes[tile.place].rows, boxes[tile.place].columns] = tile.latents
         plane = F.pad(plane, (0, m.design.latents + m.design.fine - plane.shape[-1]))

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]")  # those with a length, and the end
-_JPEG_KEPT = {(0xE1, "Exif"), (0xE2, "ICC_PROFILE"), (0xE2, "MPF"), (0xEE, "Adobe")}
+_JPEG_KEPT = ((0xE1, b"Exif\0\0"), (0xE2, b"ICC_PROFILE\0"), (0xE2, b"MPF\0"), (0xEE, b"Adobe"))
 _PNG_STORAGE = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sBIT", b"iDOT", b"acTL", b"fcTL", b"fdAT"}
 _PNG_KEPT = {b"iCCP", b"eXIf", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"cICP"}
-_WEBP_KNOWN = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM", b"ANMF"}
+_WEBP_STORAGE = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF"}
+_WEBP_KEPT = {b"ICCP", b"EXIF", b"XMP "}
 _HEIF_BOXES = {b"ftyp", b"meta", b"mdat", b"moov", b"free", b"skip"}
-_HEIF_ITEMS = {b"av01", b"hvc1", b"grid", b"iden", b"Exif"}
+_HEIF_ITEMS = {b"av01", b"hvc1", b"grid", b"iden"}
 _JP2_BOXES = {b"jP  ", b"ftyp", b"jp2h", b"jp2c"}
 
 Data = memoryview
@@ -30,9 +31,16 @@ class Contents:
     colours: tuple[int, int] | None = None
     profile: bytes = b""  # ICC
     others: dict[str, None] = field(default_factory=dict)  # in words, in order; what is kept nowhere
+    kept: set[str] = field(default_factory=set)
 
     def name(self, other: str) -> None:
         self.others[other] = None
+
+    def keep(self, part: str) -> None:
+        """Of several, one alone."""
+        if part in self.kept:
+            self.name(f"another {part}")
+        self.kept.add(part)
 
 
 def look(data: bytes, kind: str | None) -> Contents:
@@ -53,7 +61,7 @@ def look(data: bytes, kind: str | None) -> Contents:
 
 
 def _jpeg(data: Data, found: Contents) -> int:
-    position, packets = 2, 0
+    position = 2
     while match := _JPEG_MARKER.search(data, position):
         marker, position = data[match.end() - 1], match.end()
         if marker == 0xD9:
@@ -67,39 +75,37 @@ def _jpeg(data: Data, found: Contents) -> int:
         elif marker == 0xED and label == "Photoshop 3.0":
             found.name("IPTC captions" if b"8BIM\x04\x04" in body else "Photoshop resources")
         elif marker == 0xE1 and label == "http://ns.adobe.com/xap/1.0/":
-            packets += 1
-            if packets > 1:
-                found.name("another XMP packet")
+            found.keep("XMP packet")
         elif marker == 0xE0 and label == "JFIF":
             if any(body[12:14]):
                 found.name("JFIF thumbnail")
-        elif 0xE0 <= marker <= 0xEF and (marker, label) not in _JPEG_KEPT:
+        elif 0xE0 <= marker <= 0xEF and not any(marker == m and body.startswith(start) for m, start in _JPEG_KEPT):
             found.name(f"APP{marker - 0xE0} segment {label[:40]}".rstrip())
     return len(data)
 
 
 def _png(data: Data, found: Contents) -> int:
     found.bits, found.gray = data[24], data[25] in (0, 4)
-    position, packets, profile = 8, 0, False
+    position = 8
     while position < len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         body = data[position + 8 : position + 8 + length]
         position += 12 + length
         if kind in (b"tEXt", b"zTXt", b"iTXt"):
             keyword = bytes(body[:80]).split(b"\0")[0].decode("latin-1")
-            packets += keyword == "XML:com.adobe.xmp"
-            if keyword not in ("XML:com.adobe.xmp", "Raw profile type exif"):
+            if (kind, keyword) == (b"iTXt", "XML:com.adobe.xmp"):  # as Pillow reads it from no other kind
+                found.keep("XMP packet")
+            elif keyword != "Raw profile type exif":
                 found.name(f"text {keyword}")
-            elif packets > 1:
-                found.name("another XMP packet")
-        elif kind == b"cICP":
-            found.colours = body[0], body[1]
-        elif kind not in _PNG_STORAGE | _PNG_KEPT:
+        elif kind in _PNG_KEPT:
+            found.keep(f"chunk {kind.decode()}")
+        elif kind not in _PNG_STORAGE:
             found.name(f"chunk {kind.decode('latin-1')}")
-        profile |= kind == b"iCCP"
+        if kind == b"cICP":
+            found.colours = body[0], body[1]
         if kind == b"IEND":
             break
-    if profile and found.colours:  # of two descriptions, the profile is kept
+    if {"chunk iCCP", "chunk cICP"} <= found.kept:  # of two descriptions, the profile is kept
         found.name("chunk cICP")
     return position
 
@@ -110,7 +116,9 @@ def _webp(data: Data, found: Contents) -> int:
     position = 12
     while position < end:
         kind, length = struct.unpack_from("<4sI", data, position)
-        if kind not in _WEBP_KNOWN:
+        if kind in _WEBP_KEPT:
+            found.keep(f"chunk {kind.decode().strip()}")
+        elif kind not in _WEBP_STORAGE:
             found.name(f"chunk {kind.decode('latin-1')}")
         position += 8 + length + length % 2
     return position
@@ -194,23 +202,12 @@ def _boxes(data: Data) -> Iterator[tuple[bytes, Data]]:
 
 
 def _heif(data: Data, found: Contents) -> int:
-    packets = 0
     for kind, box in _boxes(data):
         if kind not in _HEIF_BOXES:
             found.name(f"box {kind.decode('latin-1')}")
         parts = dict(_boxes(box[4:])) if kind == b"meta" else {}
         if b"iinf" in parts:
-            items = parts[b"iinf"]
-            for _, item in _boxes(items[6 if items[0] == 0 else 8 :]):
-                start = 8 if item[0] == 2 else 10  # of its type, behind a number of 2 or 4 bytes and one of 2
-                form, label = bytes(item[start : start + 4]), bytes(item[start + 4 :])
-                packets += form == b"mime" and b"rdf+xml" in label
-                if form == b"tmap":
-                    found.name("gain map")
-                elif form == b"mime" and (packets > 1 or b"rdf+xml" not in label):
-                    found.name("another XMP packet" if b"rdf+xml" in label else "metadata of another kind")
-                elif form not in _HEIF_ITEMS | {b"mime"}:
-                    found.name(f"item {form.decode('latin-1')}")
+            _heif_items(parts[b"iinf"], found)
         properties = dict(_boxes(parts[b"iprp"])) if b"iprp" in parts else {}
         for form, value in _boxes(properties.get(b"ipco", Data(b""))):
             if form == b"pixi":
@@ -220,6 +217,22 @@ def _heif(data: Data, found: Contents) -> int:
             elif form == b"auxC" and b":alpha" not in bytes(value) and b"auxid:1\0" not in bytes(value):
                 found.name("auxiliary picture, of depth or gain or the like")
     return len(data)
+
+
+def _heif_items(data: Data, found: Contents) -> None:
+    for _, item in _boxes(data[6 if data[0] == 0 else 8 :]):
+        start = 8 if item[0] == 2 else 10  # of its type, behind a number of 2 or 4 bytes and one of 2
+        form, label = bytes(item[start : start + 4]), bytes(item[start + 4 :])
+        if form == b"mime" and b"rdf+xml" in label:
+            found.keep("XMP packet")
+        elif form == b"mime":
+            found.name("metadata of another kind")
+        elif form == b"Exif":
+            found.keep("EXIF block")
+        elif form == b"tmap":
+            found.name("gain map")
+        elif form not in _HEIF_ITEMS:
+            found.name(f"item {form.decode('latin-1')}")
 
 
 def _jpeg2000(data: Data, found: Contents) -> int:

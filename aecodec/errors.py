@@ -17,6 +17,8 @@
 
 from dis import opmap
 
+_NO_MEMORY = ("DefaultCPUAllocator", "out of memory")  # in what torch says where it gets none, on a CPU and on a GPU
+
 
 class AecError(ValueError):
     """Base of every error about the content of an .aec file."""
@@ -84,6 +86,8 @@ def foreseen(error: Exception) -> bool:
     a library that they call is a mistake, though it may be of the same class.
     """
     if isinstance(error, AecError | TargetMissed | OSError | MemoryError):
+        return True
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY):
         return True
     origin = error.__traceback__
     while origin and origin.tb_next:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
@@ -128,12 +128,18 @@ def _walk(folder: Path, suffixes: set[str]) -> tuple[list[Path], list[str]]:
         if path.name.startswith("._"):
             left.append(f"{path}: left out, what macOS keeps beside a file")
         elif suffix not in suffixes:
-            left += [f"{path}: left out, no picture by its name"] if suffix != ".aec" else []
+            wanted = "no .aec file" if suffixes == {".aec"} else "no picture"
+            left += [f"{path}: left out, {wanted} by its name"] if suffix != ".aec" else []
         elif _whether(path.exists) and not _whether(path.is_file):
             left.append(f"{path}: left out, neither a file nor a folder")
         else:  # also what cannot be looked at, a dead link for instance: a job that fails
             paths.append(path)
     return sorted(paths), left
+
+
+def is_stream(path: Path) -> bool:
+    """Whether it stands for standard input or output, a pipe or a device: what is read there is read once."""
+    return path == STANDARD or _whether(lambda: path.exists() and not path.is_file() and not path.is_dir())
 
 
 def _whether(test: Callable[[], bool]) -> bool:
@@ -185,7 +191,7 @@ def plan(
             raise UsageError(f"{name}: what is written is an .aec file, whatever the name says")
         jobs.append(Job(path, name))
     if any(job.target == STANDARD for job in jobs):
-        check_standard_output()  # before any work is done
+        check_no_terminal(sys.stdout)  # before any work is done
     return jobs, left
 
 
@@ -227,19 +233,21 @@ def read(path: Path, most: int | None = None) -> bytes:
 def write(path: Path, data: bytes, source: Path = STANDARD) -> None:
     """Write a file whole: to a temporary file beside it, synced, then renamed. Raises OSError, leaving nothing.
 
-    A new file may be read and written by nobody who may not do that with its ``source``. Devices and pipes are written
-    to as they are. Raises `UsageError` for standard output that is a terminal.
+    A new file may be read and written by nobody who may not do that with the file that is its ``source``. Devices and
+    pipes are written to as they are. Raises `UsageError` for a terminal.
     """
     if path == STANDARD:
         if sys.__stdout__ is None:
             raise OSError(errno.EBADF, "standard output is closed")
-        check_standard_output()
+        check_no_terminal(sys.stdout)
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
     path = path.resolve()  # a link stays a link
-    if path.exists() and not path.is_file():
-        path.write_bytes(data)
+    if is_stream(path):
+        with path.open("wb") as file:
+            check_no_terminal(file)
+            file.write(data)
         return
     name = os.fsdecode(os.fsencode(path.name)[:100])  # names are limited in bytes
     # several may write the same file: the last one wins
@@ -250,7 +258,7 @@ def write(path: Path, data: bytes, source: Path = STANDARD) -> None:
             if hasattr(os, "fchmod"):  # what was private stays private
                 if path.exists():
                     os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
-                elif source != STANDARD:
+                elif not is_stream(source):
                     os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode & source.stat().st_mode))
             file.write(data)
             file.flush()
@@ -265,9 +273,9 @@ def write(path: Path, data: bytes, source: Path = STANDARD) -> None:
         raise
 
 
-def check_standard_output() -> None:
+def check_no_terminal(file: IO[Any]) -> None:
     """Raises `UsageError` for a terminal, to which files mean anything."""
-    if sys.stdout.isatty():
+    if file.isatty():
         raise UsageError("no file is written to a terminal: name one with --out, or send standard output elsewhere")
 
 

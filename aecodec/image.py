@@ -46,11 +46,15 @@ class Picture:
         return ("L" if gray else "RGB") + ("" if self.alpha is None else "A")
 
     def stripped(self) -> "Picture":
-        """Without EXIF and XMP, except for what showing the picture needs: profile and orientation."""
-        metadata = {key: value for key, value in self.metadata.items() if key == "icc"}
-        if (number := exif.orientation(self.metadata.get("exif", b""))) > 1:
-            metadata["exif"] = exif.of_orientation(number)
-        return replace(self, metadata=metadata)
+        return replace(self, metadata=stripped(self.metadata))
+
+
+def stripped(metadata: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Without EXIF and XMP, except for what showing the picture needs: profile and orientation."""
+    kept = {key: value for key, value in metadata.items() if key == "icc"}
+    if (number := exif.orientation(metadata.get("exif", b""))) > 1:
+        kept["exif"] = exif.of_orientation(number)
+    return kept
 
 
 def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -323,6 +327,8 @@ def _metadata(image: Image.Image, profile: bytes, notes: list[str]) -> dict[str,
     found: dict[str, bytes] = {}
     # a PNG's comments may have the names of blocks: only what is bytes is one
     icc, xmp = image.info.get("icc_profile"), image.info.get("xmp")
+    if icc is None and "icc_profile" in image.info:  # as Pillow says where it cannot put one together
+        notes.append("unreadable profile left out")
     if icc := icc if isinstance(icc, bytes) and icc else profile:
         found["icc"] = icc
     try:

@@ -130,13 +130,9 @@ def _save(image: Image.Image, file: IO[bytes], _: str | bytes) -> None:
     metadata = {"icc": options.get("icc_profile", found.metadata.get("icc")), **_given(options)}
     picture = replace(found, metadata={key: value for key, value in metadata.items() if value})
     quality = options.get("quality", container.DEFAULT_QUALITY)
+    effort, thumbnail = options.get("effort", 0), options.get("thumbnail", False)
     try:
-        codec, effort, thumbnail = (
-            _codec(AecImageFile.device),
-            options.get("effort", 0),
-            options.get("thumbnail", False),
-        )
-        file.write(codec.compress(picture, quality, effort=effort, thumbnail=thumbnail))
+        file.write(_codec(AecImageFile.device).compress(picture, quality, effort=effort, thumbnail=thumbnail))
     except AecError as error:  # metadata that is too long
         raise _as_pillow(error) from error
 

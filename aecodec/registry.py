@@ -28,7 +28,7 @@ def device(asked: object) -> str:
     name = str(asked)
     if name.startswith("mps"):
         raise ValueError(f"device {name!r}: it has no float64, which decoding needs; take cpu")
-    if not re.fullmatch(r"auto|cpu(:0)?|cuda(:[0-9]+)?", name):
+    if not re.fullmatch(r"auto|cpu(:0)?|cuda(:[0-9]{1,2})?", name):
         raise ValueError(f"device {name!r}: expected auto, cpu, cuda or, of several GPUs, cuda:1")
     return name
 

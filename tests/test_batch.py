@@ -126,6 +126,21 @@ def test_what_is_skipped_but_not_as_asked_for(tree: Path, jobs: int) -> None:
     assert hint not in run(*command, "--target-bytes", 900).output, "no file says what it was made for"
 
 
+def test_names_and_places_that_a_skipped_file_still_holds(tmp_path: Path, small_image: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    small_image.save(tmp_path / "turned.jpg", exif=exif)
+    exif[0x010F] = "a camera"
+    small_image.save(tmp_path / "named.jpg", exif=exif)
+    command = ["compress", "-r", tmp_path, "--strip"]
+    assert run(*command[:-1]).exit_code == 0
+    result = run(*command)
+    assert f"{tmp_path / 'named.aec'} exists, made without --strip" in result.output
+    assert "1 skipped, but not as asked for" in result.output
+    assert "not as asked for" not in run(*command, "--overwrite").output
+    assert "not as asked for" not in run(*command).output
+
+
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_one_target_for_two_sources(tmp_path: Path, small_image: Image.Image, jobs: int) -> None:
     for name in ("a", "b"):
@@ -187,7 +202,8 @@ def test_what_is_left_out_is_named_and_counted(tree: Path) -> None:
         path.rename(path.with_suffix(".raw"))
     nothing = run("compress", "-r", tree / "in", "-o", tree / "out")
     assert (nothing.exit_code, "no files found; " in nothing.output) == (2, True)
-    assert "1.raw: left out" in nothing.output
+    assert "1.raw: left out, no picture by its name" in nothing.output
+    assert ".raw: left out, no .aec file by its name" in run("verify", "-r", tree / "in" / "b").output
 
 
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path, small_image: Image.Image) -> None:
@@ -281,6 +297,16 @@ def test_a_mistake_in_the_program_keeps_its_traceback(
     assert result.output.count("Traceback") == 1
     assert "    np.zeros(2) + np.zeros(3)" in result.output
     assert f"{tree / 'in/a/3.png'}: ValueError: operands could not be broadcast" in result.output
+
+
+def test_a_lack_of_memory_is_no_mistake(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For which torch has no class of errors on a CPU."""
+    monkeypatch.setattr(Codec, "compress", lambda *_: torch.empty(1 << 60))
+    path = tree / "in" / "a" / "1.png"
+    result = run("compress", path)
+    assert (result.exit_code, "Traceback" in result.output) == (1, False)
+    assert result.output.startswith(f"{path}: ")
+    assert "DefaultCPUAllocator" in result.output
 
 
 def test_a_result_keeps_no_picture() -> None:

@@ -153,9 +153,11 @@ def test_a_file_called_dash(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("decompress", "./-", "-o", "y.png", stdin=b"").exit_code == 0
 
 
-def test_a_slash_means_a_folder(png: Path) -> None:
+def test_a_slash_means_a_folder(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(png.parent)
     assert run("compress", png, "-o", f"{png.parent}/new/").exit_code == 0
-    assert left(png.parent) == {"photo.png", "new/photo.aec"}
+    assert run("compress", png, "-o", "./-/").exit_code == 0
+    assert left(png.parent) == {"photo.png", "new/photo.aec", "-/photo.aec"}
 
 
 def test_own_weights(png: Path, codec: Codec) -> None:
@@ -223,6 +225,22 @@ def test_nothing_is_written_over_its_source(png: Path) -> None:
 def test_devices_are_written_as_they_are(png: Path) -> None:
     assert run("compress", png, "-o", os.devnull).exit_code == 0
     assert not Path(os.devnull).is_file()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_pipes_with_names(png: Path) -> None:
+    """They are read once: nothing is compared with what was read, and nobody waits for that."""
+    pipe = png.with_name("pipe")
+    os.mkfifo(pipe)
+    for paths in ((pipe, png.with_name("a.aec")), (png, "-o", pipe)):
+        result = run("compress", *paths, "--delete-source")
+        assert (result.exit_code, f"goes with files, not with {pipe}" in result.stderr) == (2, True)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(pipe.write_bytes, png.read_bytes())
+        assert run("compress", pipe, png.with_name("a.aec")).exit_code == 0
+        writing.result()
+    png.with_name("b.aec").touch()
+    assert png.with_name("a.aec").stat().st_mode == png.with_name("b.aec").stat().st_mode, "not as its pipe"
 
 
 def test_webp_and_tiff_are_lossless(codec: Codec, png: Path) -> None:

@@ -198,6 +198,8 @@ def test_names_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         Codec("cuda:2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert Codec("auto").device == torch.device("cpu")
+    with pytest.raises(ValueError, match="'cuda:1000': expected"):
+        Codec("cuda:1000")
     with pytest.raises(ValueError, match="'cuda:0': torch finds no GPU"):
         Codec(torch.device("cuda", 0))
 

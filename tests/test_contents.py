@@ -75,6 +75,8 @@ ADOBE_XMP = b"http://ns.adobe.com/xap/1.0/\0" + XMP
         (segment(0xE1, ADOBE_XMP) * 2, "another XMP packet"),
         (segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0more"), "APP1 segment http://ns.adobe.com/xmp/extension/"),
         (segment(0xEB, b"JP\0\1"), "APP11 segment JP"),
+        (segment(0xE1, b"Exif\0\xffMM"), "APP1 segment Exif"),
+        (segment(0xE2, b"ICC_PROFILE\0\1\2one of two"), "unreadable profile"),
     ],
 )
 def test_segments_of_a_jpeg(small_image: Image.Image, more: bytes, note: str) -> None:
@@ -100,6 +102,30 @@ def test_texts_and_chunks_of_a_png(small_image: Image.Image) -> None:
     hdr = profiled[:33] + png_chunk(b"cICP", bytes((9, 16, 0, 1))) + profiled[33:]
     assert notes(hdr) == ("chunk cICP left out",)
     assert notes(data[:33] + png_chunk(b"tIME", bytes(7)) + data[33:]) == ("chunk tIME left out", "text Title left out")
+
+
+def test_of_what_is_kept_a_second_one_is_not(small_image: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "camera"
+    png, webp = (saved(small_image, name, exif=exif) for name in ("PNG", "WEBP"))
+    assert notes(png[:33] + png_chunk(b"eXIf", exif.tobytes()[6:]) + png[33:]) == ("another chunk eXIf left out",)
+    webp += struct.pack("<4sI", b"EXIF", 4) + b"MM\0*"
+    assert notes(webp[:4] + struct.pack("<I", len(webp) - 8) + webp[8:]) == ("another chunk EXIF left out",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "note"),
+    [
+        (b"tEXt", b"XML:com.adobe.xmp\0" + XMP, "text XML:com.adobe.xmp"),
+        (b"zTXt", b"XML:com.adobe.xmp\0\0" + zlib.compress(XMP), "text XML:com.adobe.xmp"),
+        (b"iCCP", b"broken\0\0" + SRGB, "unreadable profile"),
+    ],
+)
+def test_what_pillow_does_not_read_is_not_kept(
+    small_image: Image.Image, kind: bytes, payload: bytes, note: str
+) -> None:
+    data = saved(small_image, "PNG")
+    assert notes(data[:33] + png_chunk(kind, payload) + data[33:]) == (f"{note} left out",)
 
 
 def test_other_formats(small_image: Image.Image) -> None:

@@ -192,6 +192,9 @@ def test_no_file_is_written_to_a_terminal(tmp_path: Path, small_image: Image.Ima
                 command, check=False, cwd=tmp_path, stdin=source, stdout=terminal, stderr=subprocess.PIPE, text=True
             )
         assert (done.returncode, "no file is written to a terminal" in done.stderr) == (2, True)
+    for name in (os.ttyname(terminal), f"/dev/fd/{terminal}"):
+        with pytest.raises(files.UsageError, match="terminal"):
+            files.write(Path(name), b"binary")
     os.close(terminal)
     os.close(controller)
 

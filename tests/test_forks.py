@@ -176,3 +176,24 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_a_fork_waits_for_what_is_being_imported() -> None:
     command = [sys.executable, "-W", "ignore", "-c", FIRST_USE, str(GOLDEN[0])]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "0\n"
+
+
+OTHER_USE = """
+import os, signal, sys
+import aecodec
+import torch
+
+torch.set_num_threads(2)
+torch.nn.functional.conv2d(torch.zeros(4, 64, 128, 128), torch.zeros(64, 64, 3, 3))
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    aecodec.decompress(open(sys.argv[1], "rb").read())
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_child_of_one_that_used_torch_for_something_else() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", OTHER_USE, str(GOLDEN[0])]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "0\n"

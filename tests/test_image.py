@@ -112,6 +112,13 @@ def test_tiff_is_turned_once(small_image: Image.Image) -> None:
     assert decoded.getexif()[0x010F] == "camera"
 
 
+def test_names_in_a_tiff_are_kept(small_image: Image.Image) -> None:
+    """Of the document, of the page: they lie among the tags that say how pixels are stored."""
+    exif = from_any(reopened(small_image, "TIFF", tiffinfo={269: "document", 285: "page"})).metadata["exif"]
+    assert b"document" in exif
+    assert b"page" in exif
+
+
 def test_unreadable_exif_is_noted(small_image: Image.Image) -> None:
     info = PngInfo()
     info.add_text("Raw profile type exif", "\nexif\n 6\nno hexadecimal digits")
