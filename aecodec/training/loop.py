@@ -36,7 +36,7 @@ WARM_UP_STEPS = 100
 START_PATCHES = 512  # that the transforms are fitted to before the first step
 DECAY = 0.75  # last share of the time, in which the learning rate falls linearly to zero
 LARGE = 0.3  # last share of the time, in which patches of twice the side are used, half as many
-LARGE_SHARE = 0.05  # of the learning rate, for matrices that start at their optimum and are too large for SOAP
+LARGE_SHARE = 0.3  # of the learning rate, for matrices that start at their optimum and are too large for SOAP
 INIT_RATE = 1e-3  # that trained weights go on at: the full one loses more than a short run wins back
 AVERAGING, AVERAGING_STEPS = 0.999, 4  # how much of the averaged weights a step keeps; steps between two looks
 CHECKPOINT_SECONDS = 100.0
@@ -54,7 +54,7 @@ class Recipe:
     hours: float = 2.0
     batch: int = 8
     patch: int = 128
-    rate: float = 2e-3
+    rate: float = 3e-3
     seed: int = 0
     objective: str = "eye"
     noise: float = 0.0  # largest deviation, in grey levels, of the noise to be removed

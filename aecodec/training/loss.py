@@ -1,19 +1,21 @@
-"""The loss: rate + λ·distortion, over all qualities at once."""
+"""The loss: the logarithm of rate + λ·distortion, over all qualities at once."""
 
+import torch
 from torch import Tensor
 
 from ..objective import OBJECTIVES, distortion
 from ..rate import lagrangian
 
-WEIGHT_EXPONENT = -0.35  # of λ: neither end of the range dominates
+# bits per pixel that are added to every sample's cost, so that flat patches, which cost next to nothing, do not reign
+FLOOR = 0.05
 
 
 def loss(objective: str, pixels: Tensor, reconstruction: Tensor, bits: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """The mean loss, and the mean bits per pixel.
 
-    The loss is bpp + λ·distortion of each sample, weighted by a power of λ. ``bits`` and ``t``: ``[B]``.
+    A sample counts by what its cost bpp + λ·distortion changes in percent, as it does in a mean of BD-rates: neither
+    high qualities nor rich pictures outweigh the others. ``bits`` and ``t``: ``[B]``.
     """
     bpp = bits / (pixels.shape[1] * pixels.shape[2])
-    weight = (lagrangian(t) / 0.5) ** WEIGHT_EXPONENT
-    each = weight * (bpp + lagrangian(t) * distortion(OBJECTIVES[objective], pixels, reconstruction))
-    return each.mean(), bpp.detach().mean()
+    cost = bpp + lagrangian(t) * distortion(OBJECTIVES[objective], pixels, reconstruction)
+    return torch.log(cost + FLOOR).mean(), bpp.detach().mean()
