@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from . import threads
 from .errors import AecError, Corrupt, NotAec, TargetMissed, foreseen
 
 if TYPE_CHECKING:
@@ -127,8 +128,6 @@ def run(
 def _side_by_side(
     jobs: "Sequence[Job]", one: Callable[["Job", Progress], Result], tell: Callable[[Result], object], at_once: int
 ) -> None:
-    import torch
-
     stopped, telling = threading.Event(), threading.Lock()
 
     def unless_stopped(_: float) -> None:
@@ -140,23 +139,18 @@ def _side_by_side(
         with telling:
             tell(result)
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // at_once))
-    try:
-        # what jobs do to the filters of warnings, each by itself, is undone here
-        with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(at_once) as pool:
-            try:
-                pending = {pool.submit(do, job) for job in jobs}
-                while pending:
-                    finished, pending = wait(pending, LISTEN, FIRST_COMPLETED)
-                    for future in finished:
-                        future.result()
-            except BaseException:  # those that have begun end, the others do not begin
-                stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    finally:
-        torch.set_num_threads(threads)
+    # what jobs do to the filters of warnings, each by itself, is undone here
+    with threads.sharing(at_once), warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(at_once) as pool:
+        try:
+            pending = {pool.submit(do, job) for job in jobs}
+            while pending:
+                finished, pending = wait(pending, LISTEN, FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+        except BaseException:  # those that have begun end, the others do not begin
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def explain(source: Path, error: Exception) -> str:

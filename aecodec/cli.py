@@ -150,11 +150,12 @@ def compress(
             max=100, help="The smallest file of at least such a score of SSIMULACRA 2: 90 visually lossless, 70 high."
         ),
     ] = None,
-    roi: Annotated[
+    regions: Annotated[
         list[str] | None,
         typer.Option(
+            "--roi",
             help="Region of interest, x,y,width,height:+20 or mask.png:+20: what to add to the quality there. Tiles of "
-            "128 pixels take the largest number in them."
+            "128 pixels take the largest number in them.",
         ),
     ] = None,
     effort: Annotated[
@@ -189,19 +190,19 @@ def compress(
     debug: Debug = False,
 ) -> None:
     """Compress images to .aec files."""
-    from . import control, files
+    from . import files, roi, targets
     from .batch import Done, printable, size
 
-    targets: dict[str, float | None] = {
+    goals: dict[str, float | None] = {
         "size": target_bytes,
         "bpp": target_bpp,
         "psnr": target_psnr,
         "ssimulacra2": target_ssimulacra2,
     }
-    if sum(goal is not None for goal in (quality, *targets.values())) > 1:
+    if sum(goal is not None for goal in (quality, *goals.values())) > 1:
         print("aecodec: give --quality or one of the options that begin with --target", file=sys.stderr)
         raise typer.Exit(2)
-    target = _usage(control.one_target, targets) if set(targets.values()) != {None} else None
+    target = _usage(targets.one_target, goals) if set(goals.values()) != {None} else None
     if strict and not target:
         print("aecodec: --strict goes with one of the options that begin with --target", file=sys.stderr)
         raise typer.Exit(2)
@@ -212,8 +213,8 @@ def compress(
         raise typer.Exit(2)
     codec = _codec(device, weights, max_pixels)
     chosen = container.DEFAULT_QUALITY if quality is None else quality
-    regions = [_usage(control.Region.parse, text) for text in roi or []]
-    masks = {os.path.realpath(region.place) for region in regions if isinstance(region.place, Path)}
+    places = [_usage(roi.Region.parse, text) for text in regions or []]
+    masks = {os.path.realpath(region.place) for region in places if isinstance(region.place, Path)}
     if delete_source and any(os.path.realpath(job.source) in masks for job in planned):
         print("aecodec: --delete-source would remove a mask of --roi", file=sys.stderr)
         raise typer.Exit(2)
@@ -225,13 +226,17 @@ def compress(
         picture = opened.stripped() if strip else opened
         del data  # large pictures leave no room to spare
         height, width, _ = picture.pixels.shape
-        offsets = control.offsets(regions, height, width) if regions else None
+        offsets = roi.offsets(places, height, width) if places else None
         if target:
-            coded, scores, missed = codec._reach(picture, *target, offsets, effort, advance, thumbnail)
+            coded, scores, missed = codec._reach(picture, *target, offsets, effort, thumbnail, advance)
             if missed and strict:
                 raise errors.TargetMissed(missed, coded)
         else:
-            coded, scores, missed = codec.compress(picture, chosen, offsets, effort, advance, thumbnail), {}, ""
+            coded, scores, missed = (
+                codec.compress(picture, chosen, roi=offsets, effort=effort, thumbnail=thumbnail, progress=advance),
+                {},
+                "",
+            )
         files.write(job.target, coded, job.source)
         bpp = len(coded) * 8 / (width * height)
         reached = {"quality": container.read_header(coded, max_pixels).quality, "bpp": bpp, **scores} if target else {}
@@ -601,9 +606,9 @@ def _progress(count: int, stream: TextIO, slow: bool) -> "Iterator[tuple[Callabl
 
 def _in_words(reached: Mapping[str, float]) -> str:
     """The quality and the score that a target led to."""
-    from . import control
+    from . import targets
 
-    words = {"quality": "quality {}", **{name: scale.words for name, scale in control.SCALES.items()}}
+    words = {"quality": "quality {}", **{name: scale.words for name, scale in targets.SCALES.items()}}
     said = [words[name].format(value) for name, value in reached.items() if name in words]
     return f"  {', '.join(said)}" if said else ""
 

@@ -6,52 +6,44 @@ import operator
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache, cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, Union, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, Union, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from . import coding, container, control, image, model, registry, salvage, search
-from .coding import Part
+from . import container, decoder, devices, encoder, files, image, recovery, registry, roi, targets
 from .container import DEFAULT_QUALITY, THUMBNAIL, Container, Data, Header
-from .control import Offsets
+from .encoder import Quantised
 from .errors import Corrupt, DamageWarning, TargetMissed
+from .geometry import Box, Tiling, View
 from .image import Picture, Plane
 from .loading import LOADING
-from .prior import ACTIVATION_BITS, ExactPrior
-from .tiles import LATENT, Box, grid, latent_size
+from .model import weights as model
+from .model.entropy import EntropyModel
+from .model.fixed_point import ACTIVATION_BITS
+from .model.structure import Array
+from .streams import MOST_TOGETHER, grouped
+from .targets import Attempt, Reached
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
-T = TypeVar("T")
-
-MOST_TOGETHER = 16  # pictures that pass the networks at once, whatever their size
-THUMBNAIL_QUALITY = 60  # about 33 dB, for 4 to 6 kB per megapixel of the picture
 IN_FLIGHT = 3  # images of `compress_many` between analysis and output
+MOST_EFFORT = 9
 
-Device = str | torch.device  # "auto", "cpu", "cuda", "cuda:1"
+Source = str | os.PathLike[str] | IO[bytes]  # a file: its path, or one that is open
+ImageLike = Union["Image.Image", npt.NDArray[Any], "Tensor", Source, Picture]
 Errors = Literal["strict", "conceal"]
 Output = Literal["pil", "numpy", "torch"]
-Decoded = Union["Image.Image", Plane, Tensor]
+Decoded = Union["Image.Image", Plane, "Tensor"]
 Rectangle = tuple[int, int, int, int]  # x, y, width, height in pixels
 Progress = Callable[[float], object]  # called with a share from 0 to 1
-
-
-class Reached(NamedTuple):
-    """What a search for a target ended with."""
-
-    data: bytes
-    scores: dict[str, float]  # of the decoded picture, where the target was one
-    missed: str  # why it is not what was asked for, if it is not
 
 
 class Codec:
@@ -59,13 +51,12 @@ class Codec:
 
     Safe to share between threads; pickles as its arguments. A forked child can use it too, on a CPU: since torch's
     threads do not come along, it computes with one, and must not ask torch for more. For a GPU, processes have to be
-    started with the method "spawn".
+    started with the method "spawn". Files of these and of all installed weights can be decompressed.
 
     Args:
         device: ``"auto"`` takes a GPU if there is one, else the CPU; ``"cuda:1"`` is the second GPU. What files decode
-            to does not depend on it.
-        weights: what to compress with: the name of installed weights, or else a weights file. Files of these and of all
-            installed weights can be decompressed.
+            to does not depend on it. A CPU computes with torch where the process has imported it, else with NumPy.
+        weights: what to compress with: the name of installed weights, or else a weights file.
         max_pixels: pictures with more pixels are refused with `LimitExceeded`, before any work is done.
 
     >>> import numpy as np
@@ -75,71 +66,76 @@ class Codec:
     (60, 40)
     """
 
-    def __init__(self, device: Device = "auto", weights: str | Path = "base", max_pixels: int = container.MAX_PIXELS):
+    def __init__(self, device: object = "auto", weights: str | Path = "base", max_pixels: int = container.MAX_PIXELS):
         name = registry.device(device)
-        self.device = _device(name)
         installed = registry.named(weights) if isinstance(weights, str) else None
         path = installed or Path(weights).absolute()  # whoever unpickles may be in another folder
         if not path.is_file():
             raise ValueError(f"no weights {str(weights)!r}")
-        self._arguments = (name, weights if installed else path, max_pixels)
+        self._arguments: tuple[Any, ...] = (name, weights if installed else path, max_pixels)
         self.max_pixels = max_pixels
-        self.model = (_installed if installed else model.load)(path, self.device)
+        self.device, self._torch = devices.choose(name)
+        self._path, self._installed = path, bool(installed)
+        self.model = self._load(self._torch)
 
     def __reduce__(self) -> tuple[type["Codec"], tuple[Any, ...]]:
         return Codec, self._arguments
+
+    def _load(self, torch: bool) -> model.Model:
+        return (_installed if self._installed else model.load)(self._path, self.device, torch)
 
     # Encoding
 
     def compress(
         self,
-        picture: Any,
+        picture: ImageLike,
         quality: int = DEFAULT_QUALITY,
-        roi: Offsets | None = None,
+        *,
+        roi: roi.Offsets | None = None,
         effort: int = 0,
-        progress: Progress | None = None,
         thumbnail: bool = False,
+        progress: Progress | None = None,
     ) -> bytes:
         """An .aec file of a picture.
 
         Args:
-            picture: a PIL image, ``[H, W]`` or ``[H, W, C]`` uint8 array, or ``[C, H, W]`` tensor (uint8, or float in
-                0..1). C: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha. Alpha is kept losslessly; ICC, EXIF and
-                XMP of PIL images are kept, the EXIF orientation as metadata (the pixels are not turned). A
-                `ConversionWarning` says what else is lost: of the pixels' depth, and of what the file of an image holds
-                besides.
+            picture: a PIL image, an array ``[H, W]`` or ``[H, W, C]``, a tensor ``[C, H, W]`` (bytes or floats in 0..1
+                both), the path of an image file, or a file that is open. C: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and
+                alpha. Alpha is kept losslessly; ICC, EXIF and XMP of images are kept, the EXIF orientation as metadata
+                (the pixels are not turned). A `ConversionWarning` says what else is lost: of the pixels' depth, and of
+                what the file of an image holds besides.
             quality: 0 (smallest) to 100 (best).
             roi: what to add to the quality at each pixel, ``[H, W]`` integers, for regions of interest. Tiles of 128
                 pixels take the largest number in them.
             effort: 0 (plain rounding) to 9 (three thousand steps of a search for better symbols, which decode as fast).
-                The search draws its random numbers from a fixed seed: on the same machine, with as many threads, it
-                finds the same file.
-            progress: called with the share of the search that is done, from 0 to 1. What it raises ends the search.
+                It needs torch. The search draws its random numbers from a fixed seed: on the same machine, with as many
+                threads, it finds the same file.
             thumbnail: store a copy at 1/8 of the size too, which ``scale=1/8`` then decodes alone, in little time.
+            progress: called with the share of the search that is done, from 0 to 1. What it raises ends the search.
 
         Raises:
             TypeError, ValueError: for what is no picture, a quality or effort out of range, or a roi of another size.
+            OSError: for a file that cannot be read.
             LimitExceeded: for a side above 65535, more than ``max_pixels`` pixels, or 16 MiB of metadata of a kind.
             RuntimeError: on a device that is not exact, whose files could be read nowhere else.
+            TorchMissing: for an effort without torch.
         """
         quality, effort, prepared = _checked(quality), _checked_effort(effort), self._prepare(picture, thumbnail)
-        if roi is None:
-            return self._encode(prepared, [quality], coding.TILE, effort, progress)
-        qualities = control.by_tile(roi, prepared.pixels.shape, quality)
-        return self._encode(prepared, qualities, control.ROI_TILE, effort, progress)
+        tiling = _tiling(prepared, roi, quality)
+        return self._pack(prepared, tiling, self._tiles(prepared, tiling, effort, progress))
 
     def compress_to(
         self,
-        picture: Any,
+        picture: ImageLike,
         *,
         size: float | None = None,
         bpp: float | None = None,
         psnr: float | None = None,
         ssimulacra2: float | None = None,
-        roi: Offsets | None = None,
+        roi: roi.Offsets | None = None,
         effort: int = 0,
-        progress: Progress | None = None,
         thumbnail: bool = False,
+        progress: Progress | None = None,
     ) -> bytes:
         """The best file of at most ``size`` bytes or ``bpp`` bits per pixel, or the smallest of at least ``psnr`` dB or
         a score of ``ssimulacra2``.
@@ -160,92 +156,48 @@ class Codec:
                 per pixel.
             roi: as for `compress`.
             effort: as for `compress`, spent on every file near the target that is tried, about three.
-            progress: as for `compress`, for one file after the other.
             thumbnail: as for `compress`.
+            progress: as for `compress`, for one file after the other.
 
         Raises:
             TargetMissed: where no quality that was tried meets the target; it carries the nearest file.
-            TypeError, ValueError, LimitExceeded: as `compress`, and unless exactly one target is given.
+            TypeError, ValueError, LimitExceeded and others: as `compress`, and unless exactly one target is given.
         """
-        name, target = control.one_target({"size": size, "bpp": bpp, "psnr": psnr, "ssimulacra2": ssimulacra2})
-        found = self._reach(picture, name, target, roi, effort, progress, thumbnail)
+        name, target = targets.one_target({"size": size, "bpp": bpp, "psnr": psnr, "ssimulacra2": ssimulacra2})
+        found = self._reach(picture, name, target, roi, effort, thumbnail, progress)
         if found.missed:
             raise TargetMissed(found.missed, found.data)
         return found.data
 
     def _reach(
         self,
-        picture: Any,
+        picture: ImageLike,
         name: str,
         target: float,
-        roi: Offsets | None,
+        roi: roi.Offsets | None,
         effort: int,
-        progress: Progress | None,
         thumbnail: bool,
+        progress: Progress | None,
     ) -> Reached:
         """`compress_to` for those who want to know what was reached."""
         effort, prepared = _checked_effort(effort), self._prepare(picture, thumbnail)
-        encode = cache(lambda quality, effort: self.compress(prepared, quality, roi, effort, progress))
+        alpha, started = _packed_alpha(prepared), dict[Box, Array]()
+        scale = targets.SCALES.get(name)
+        visible = None if prepared.alpha is None else prepared.alpha > 0
 
-        def above(measure: Callable[[int, int], float], goal: float, slope: float) -> int:
-            """The first quality above the goal, found without effort first, so that this is spent on few files."""
-            first = control.crossing(lambda quality: measure(quality, 0), goal, slope)
-            if not effort:
-                return first
-            start = min(first, control.BEST)
-            return control.crossing(lambda quality: measure(quality, effort), goal, slope, start)
+        def attempt(tiling: Tiling, effort: int) -> Attempt:
+            tiles = self._tiles(prepared, tiling, effort, progress, started)
+            if not scale:
+                return Attempt(encoder.pack(self.model, prepared, alpha, tiling, tiles), math.nan)
+            tiles, m = list(tiles), self.model
+            view, gray = View.whole(tiling.height, tiling.width), prepared.pixels.shape[2] == 1
+            pixels = decoder.synthesise(m, decoder.assemble(m, tiling, tiles), tiling.whole, tiling, view, gray)
+            score = scale.score(image.plane(prepared.pixels), m.ops.numpy(pixels[0]), visible)
+            return Attempt(encoder.pack(m, prepared, alpha, tiling, tiles), score)
 
-        if name in control.SCALES:
-            scale, original = control.SCALES[name], coding.tensor(prepared.pixels, torch.device("cpu")).numpy()
-            visible = None if prepared.alpha is None else prepared.alpha > 0
+        return targets.reach(attempt, lambda quality: _tiling(prepared, roi, quality), name, target, effort)
 
-            @cache
-            def score(quality: int, effort: int) -> float:
-                (decoded,) = self._pixels([container.read(encode(quality, effort), self.max_pixels)], None, 1)
-                return scale.score(original, decoded.cpu().numpy(), visible)
-
-            found = above(score, math.nextafter(target, -math.inf), scale.slope)
-            quality = min(found, control.BEST)
-            reached = score(quality, effort)
-            missed = f"the best file has {scale.words.format(reached)}" if found > control.BEST else ""
-            return Reached(encode(quality, effort), {name: reached}, missed)
-
-        height, width, _ = prepared.pixels.shape
-        # bits per pixel that were computed from a file's size mean that size, however the quotient was rounded
-        limit = math.floor(target if name == "size" else target * height * width / 8 + 1e-6)
-        goal = math.log2(limit) if limit > 0 else -1.0
-        exceeds = above(lambda quality, effort: math.log2(len(encode(quality, effort))), goal, control.OCTAVES)
-        if exceeds == 0:
-            smallest = encode(0, effort)
-            return Reached(smallest, {}, f"the smallest file has {len(smallest)} bytes")
-        if exceeds > control.BEST:
-            return Reached(encode(control.BEST, effort), {}, "")
-        fits, larger = encode(exceeds - 1, effort), encode(exceeds, effort)
-        return Reached(self._fill(prepared, fits, larger, limit, effort, progress), {}, "")
-
-    def _fill(
-        self, picture: Picture, fits: bytes, exceeds: bytes, limit: int, effort: int, progress: Progress | None
-    ) -> bytes:
-        """Give tiles of the smaller file the quality of the larger one, in raster order, while the file fits."""
-        small, large = (container.read(data, self.max_pixels) for data in (fits, exceeds))
-        room, qualities, raised = limit - len(fits), [tile.quality for tile in small.tiles], []
-        for place, (low, high) in enumerate(zip(small.tiles, large.tiles, strict=True)):
-            more = len(high.words) - len(low.words)
-            if low.quality < high.quality and more <= room:
-                room, qualities[place] = room - more, high.quality
-                raised.append(place)
-        drop = 1
-        while raised:  # what a tile needs depends a little on its neighbours' quality
-            data = self._encode(picture, qualities, small.header.tile_size, effort, progress)
-            if len(data) <= limit:
-                return data
-            for place in raised[-drop:]:
-                qualities[place] = small.tiles[place].quality
-            del raised[-drop:]
-            drop *= 2
-        return fits
-
-    def compress_many(self, pictures: Iterable[Any], quality: int = DEFAULT_QUALITY) -> Iterator[bytes]:
+    def compress_many(self, pictures: Iterable[ImageLike], quality: int = DEFAULT_QUALITY) -> Iterator[bytes]:
         """`compress` for each picture in order; one is entropy-coded while the next passes the networks.
 
         Neighbours of one size pass them together, up to 16 if they are small; where floats round otherwise then, a
@@ -254,7 +206,7 @@ class Codec:
         """
         return self._compress_many(pictures, _checked(quality))
 
-    def _compress_many(self, pictures: Iterable[Any], quality: int) -> Iterator[bytes]:
+    def _compress_many(self, pictures: Iterable[ImageLike], quality: int) -> Iterator[bytes]:
         pending: deque[Future[bytes]] = deque()
         process = os.getpid()
 
@@ -263,16 +215,17 @@ class Codec:
                 raise RuntimeError("compress_many cannot go on in a forked child: begin it there")
             return pending.popleft().result()
 
-        groups = _grouped(
+        groups = grouped(
             map(self._taken, pictures), lambda p: p.pixels.shape, lambda p: self._together(*p.pixels.shape[:2])
         )
         with ThreadPoolExecutor(1) as pool:
             while True:
                 try:
                     group = next(groups)
-                    tiles: list[list[tuple[int, list[Part]]]] = [[] for _ in group]
-                    for tile in coding.symbols(self.model, [picture.pixels for picture in group], [quality]):
-                        tiles[tile.picture].append((tile.place, tile.parts))
+                    tiling = Tiling.uniform(group[0].pixels.shape, quality)
+                    tiles: list[list[Quantised]] = [[] for _ in group]
+                    for tile in encoder.symbols(self.model, [picture.pixels for picture in group], tiling):
+                        tiles[tile.picture].append(tile)
                 except StopIteration:
                     break
                 except Exception:
@@ -280,24 +233,13 @@ class Codec:
                         yield due()
                     raise
                 for picture, own in zip(group, tiles, strict=True):
-                    pending.append(pool.submit(self._write, picture, [quality], coding.TILE, own))
+                    pending.append(pool.submit(self._pack, picture, tiling, own))
                 while len(pending) >= IN_FLIGHT:
                     yield due()
             while pending:
                 yield due()
 
-    def _taken(self, picture: Any) -> Picture:
-        """A picture of one's own: whoever gives arrays may use their memory for the next ones."""
-        found = self._prepare(picture)
-        pixels = coding.tensor(found.pixels, self.device)
-        return replace(found, pixels=pixels, alpha=None if found.alpha is None else found.alpha.copy())
-
-    def _together(self, height: int, width: int) -> int:
-        """How many pictures of this size pass the networks at once."""
-        latents = latent_size(height) * latent_size(width)
-        return min(max(1, coding.BATCH[self.device.type] // latents), MOST_TOGETHER)
-
-    def latents(self, source: Any, quality: int = DEFAULT_QUALITY) -> npt.NDArray[np.float32]:
+    def latents(self, source: Data | ImageLike, quality: int = DEFAULT_QUALITY) -> npt.NDArray[np.float32]:
         """Main and fine latents ŷ ``[ceil(H/16), ceil(W/16), N + M]``: what the synthesis sees, for pipelines that need
         no pixels.
 
@@ -317,71 +259,74 @@ class Codec:
         if isinstance(source, bytes | bytearray | memoryview):
             parsed = container.read(source, self.max_pixels)
             m = self._model_of(parsed.header)
-            plane = coding.decode(m, parsed.header, [parsed.tiles])[0]
+            plane = decoder.decode_latents(m, [parsed.tiles], decoder.tiling_of(parsed.header, parsed.tiles))
         else:
-            pixels, quality, m = self._prepare(source).pixels, _checked(quality), self.model
-            y = coding.analyse(m, [pixels], [quality])
-            height, width = y.shape[1:3]
-            plane = y.new_empty(height, width, coding.channels(m, [quality]))
-            boxes = grid(height, width, coding.TILE // LATENT)
-            for tile in coding.quantise(m, y, [quality]):
-                plane[boxes[tile.place].rows, boxes[tile.place].columns] = tile.latents
-        plane = F.pad(plane, (0, m.design.latents + m.design.fine - plane.shape[-1]))
-        return (plane * 0.5**ACTIVATION_BITS).cpu().numpy()
+            pixels, m = self._prepare(source).pixels, self.model
+            tiling = Tiling.uniform(pixels.shape, _checked(quality))
+            plane = decoder.assemble(m, tiling, encoder.symbols(m, [pixels], tiling))
+        found = m.ops.numpy(plane[0]) * np.float32(0.5**ACTIVATION_BITS)
+        return np.pad(found, ((0, 0), (0, 0), (0, m.design.latents + m.design.fine - found.shape[2])))
 
     @cached_property
     def _exact(self) -> bool:
-        """Whether the device computes the prior's numbers as numpy does, tried on a few of them."""
-        prior = self.model.prior
-        tensors = {name: value.cpu().numpy() for name, value in prior.tensors.items()}
-        return prior.digest() == ExactPrior(tensors, np).digest()
+        """Whether the device computes the entropy model's numbers as NumPy does, tried on a few of them."""
+        expected = registry.metadata(self._path).get("prior_digest")
+        return self.model.entropy.digest() == (expected or EntropyModel(model.tensors(self._path)).digest())
 
-    def _prepare(self, picture: Any, thumbnail: bool = False) -> Picture:
-        if self.device.type != "cpu" and not self._exact:
+    def _prepare(self, picture: ImageLike, thumbnail: bool = False) -> Picture:
+        if self.device != "cpu" and not self._exact:
             raise RuntimeError(f"device {self.device} is not exact: its files could be read nowhere else; take cpu")
         if isinstance(picture, Picture):
             prepared = picture
         else:
-            prepared = image.from_any(picture, self.max_pixels)
+            if isinstance(picture, str | os.PathLike) or hasattr(picture, "readinto"):
+                prepared = files.open_picture(_read(picture), self.max_pixels)
+            else:
+                prepared = image.from_any(picture, self.max_pixels)
             image.warn_of(prepared)
         container.check_metadata(prepared.metadata)
-        if not thumbnail:
-            return prepared
-        pixels = coding.tensor(prepared.pixels, torch.device("cpu")).numpy()
-        small = np.dstack([image.reduced(plane, THUMBNAIL) for plane in np.moveaxis(pixels, 2, 0)])
-        found = sorted(coding.symbols(self.model, [small], [THUMBNAIL_QUALITY]), key=lambda tile: tile.place)
-        tiles = [coding.code(self.model, tile.parts, THUMBNAIL_QUALITY) for tile in found]
-        return replace(prepared, metadata={**prepared.metadata, "thumbnail": container.pack_thumbnail(tiles)})
+        return encoder.with_thumbnail(self.model, prepared) if thumbnail else prepared
 
-    def _encode(
-        self, picture: Picture, qualities: list[int], tile_size: int, effort: int, progress: Progress | None
-    ) -> bytes:
-        """``qualities``: one, or one for each tile."""
-        if effort:
-            tiles = search.symbols(self.model, picture.pixels, qualities, tile_size, effort, progress)
-        else:
-            found = coding.symbols(self.model, [picture.pixels], qualities, tile_size)
-            tiles = ((tile.place, tile.parts) for tile in found)
-        return self._write(picture, qualities, tile_size, tiles)
+    def _taken(self, picture: ImageLike) -> Picture:
+        """A picture of one's own: whoever gives arrays may use their memory for the next ones."""
+        found = self._prepare(picture)
+        pixels: Any = found.pixels
+        pixels = pixels.copy() if isinstance(pixels, np.ndarray) else pixels.clone()
+        return replace(found, pixels=pixels, alpha=None if found.alpha is None else found.alpha.copy())
 
-    def _write(
-        self, picture: Picture, qualities: list[int], tile_size: int, tiles: Iterable[tuple[int, list[Part]]]
-    ) -> bytes:
-        height, width, _ = picture.pixels.shape
-        header = Header(self.model.id, width, height, picture.mode, min(qualities), tile_size, picture.equal_colours)
-        alpha = None if picture.alpha is None else image.encode_alpha(picture.alpha)
-        each = qualities * (1 if len(qualities) > 1 else header.tile_count)
-        coded = {place: coding.code(self.model, parts, each[place]) for place, parts in tiles}
-        in_order = [coded[place] for place in range(header.tile_count)]
-        return container.write(Container(header, in_order, dict(picture.metadata), alpha))
+    def _together(self, height: int, width: int) -> int:
+        """How many pictures of this size pass the networks at once."""
+        whole = Tiling.uniform((height, width), DEFAULT_QUALITY).whole
+        return min(max(1, encoder.together(self.model) // (whole.height * whole.width)), MOST_TOGETHER)
+
+    def _tiles(
+        self,
+        picture: Picture,
+        tiling: Tiling,
+        effort: int,
+        progress: Progress | None,
+        started: dict[Box, Array] | None = None,
+    ) -> Iterable[Quantised]:
+        if not effort:
+            y = encoder.analyse(self.model, [picture.pixels], tiling, started=started)
+            return encoder.quantise(self.model, y, tiling)
+        devices.torch_for("an effort")
+        from . import refine
+
+        m = self.model if self._torch else self._load(torch=True)
+        return refine.symbols(m, picture.pixels, tiling, effort, progress)
+
+    def _pack(self, picture: Picture, tiling: Tiling, tiles: Iterable[Quantised]) -> bytes:
+        return encoder.pack(self.model, picture, _packed_alpha(picture), tiling, tiles)
 
     # Decoding
 
     @overload
     def decompress(
         self,
-        data: Data,
+        data: Data | Source,
         output: Literal["pil"] = "pil",
+        *,
         errors: Errors = "strict",
         region: Rectangle | None = None,
         scale: float = 1,
@@ -389,8 +334,9 @@ class Codec:
     @overload
     def decompress(
         self,
-        data: Data,
+        data: Data | Source,
         output: Literal["numpy"],
+        *,
         errors: Errors = "strict",
         region: Rectangle | None = None,
         scale: float = 1,
@@ -398,17 +344,19 @@ class Codec:
     @overload
     def decompress(
         self,
-        data: Data,
+        data: Data | Source,
         output: Literal["torch"],
+        *,
         errors: Errors = "strict",
         region: Rectangle | None = None,
         scale: float = 1,
-    ) -> Tensor: ...
+    ) -> "Tensor": ...
 
     def decompress(
         self,
-        data: Data,
+        data: Data | Source,
         output: Output = "pil",
+        *,
         errors: Errors = "strict",
         region: Rectangle | None = None,
         scale: float = 1,
@@ -416,7 +364,7 @@ class Codec:
         """The picture of an .aec file.
 
         Args:
-            data: the bytes of the file (or a bytearray or memoryview of them).
+            data: the bytes of the file (or a bytearray or memoryview of them), its path, or a file that is open.
             output: ``"pil"``, ``"numpy"`` (``[H, W, C]`` uint8) or ``"torch"`` (``[C, H, W]`` uint8, on the codec's
                 device).
             errors: ``"conceal"`` decodes what there is of a damaged file whose header is whole, with a `DamageWarning`
@@ -433,50 +381,52 @@ class Codec:
 
         Raises:
             AecError: one of its subclasses, whatever is wrong with the bytes.
-            TypeError: for what is no bytes.
+            TypeError: for what is no bytes and no file.
+            OSError: for a file that cannot be read.
             ValueError: for a region that is not within the picture, or another scale.
+            TorchMissing: for tensors without torch.
         """
-        return self._decompress(data, output, errors, region, scale)
-
-    def _decompress(
-        self, data: Data, output: Output, errors: Errors, region: Rectangle | None, scale: float
-    ) -> Decoded:
-        """What the method and the function of that name share: a warning names the line that called either."""
         if errors not in ("strict", "conceal"):
             raise ValueError(f"errors {errors!r}: expected strict or conceal")
         shrink = _shrink(scale)
         _check_output(output)
+        whole = _read(data)
         if errors == "conceal":
-            pixels, alpha, metadata, damage = self._remains(data, region, shrink)
+            pixels, alpha, metadata, damage = self._remains(whole, region, shrink)
             if damage:
-                warnings.warn(damage, DamageWarning, stacklevel=3)
-            return _finish(pixels, alpha, metadata, output)
-        parsed = container.read(data, self.max_pixels)
-        alpha = _alpha(parsed, region, shrink)  # first: it is cheap to refuse
-        return _finish(self._pixels([parsed], region, shrink)[0], alpha, parsed.metadata, output)
+                warnings.warn(damage, DamageWarning, stacklevel=2)
+            return self._finish(pixels, alpha, metadata, output)
+        parsed = container.read(whole, self.max_pixels)
+        view = _view(region, parsed.header, shrink)
+        alpha = _alpha(parsed, view)  # first: it is cheap to refuse
+        return self._finish(self._pixels([parsed], view)[0], alpha, parsed.metadata, output)
 
     @overload
     def decompress_many(
-        self, files: Iterable[Data], output: Literal["pil"] = "pil", scale: float = 1
+        self, files: Iterable[Data | Source], output: Literal["pil"] = "pil", *, scale: float = 1
     ) -> "Iterator[Image.Image]": ...
     @overload
-    def decompress_many(self, files: Iterable[Data], output: Literal["numpy"], scale: float = 1) -> Iterator[Plane]: ...
+    def decompress_many(
+        self, files: Iterable[Data | Source], output: Literal["numpy"], *, scale: float = 1
+    ) -> Iterator[Plane]: ...
     @overload
     def decompress_many(
-        self, files: Iterable[Data], output: Literal["torch"], scale: float = 1
-    ) -> Iterator[Tensor]: ...
+        self, files: Iterable[Data | Source], output: Literal["torch"], *, scale: float = 1
+    ) -> "Iterator[Tensor]": ...
 
-    def decompress_many(self, files: Iterable[Data], output: Output = "pil", scale: float = 1) -> Iterator[Decoded]:
+    def decompress_many(
+        self, files: Iterable[Data | Source], output: Output = "pil", *, scale: float = 1
+    ) -> Iterator[Decoded]:
         """`decompress` for each file in order. Neighbours of one size and quality pass the networks together, if they
         are small.
         """
         _check_output(output)
         return self._decompress_many(files, output, _shrink(scale))
 
-    def _decompress_many(self, files: Iterable[Data], output: Output, shrink: int) -> Iterator[Decoded]:
-        def opened(data: Data) -> tuple[Container, Plane | None]:
-            parsed = container.read(data, self.max_pixels)
-            return parsed, _alpha(parsed, None, shrink)  # before any network: it is cheap to refuse
+    def _decompress_many(self, files: Iterable[Data | Source], output: Output, shrink: int) -> Iterator[Decoded]:
+        def opened(data: Data | Source) -> tuple[Container, Plane | None]:
+            parsed = container.read(_read(data), self.max_pixels)
+            return parsed, _alpha(parsed, _view(None, parsed.header, shrink))  # before any network
 
         def key(item: tuple[Container, Plane | None]) -> Any:
             parsed = item[0]
@@ -487,21 +437,24 @@ class Codec:
         def size(item: tuple[Container, Plane | None]) -> int:
             return self._together(item[0].header.height, item[0].header.width)
 
-        for group in _grouped(map(opened, files), key, size):
-            planes: Iterable[Tensor]
+        for group in grouped(map(opened, files), key, size):
+            view = _view(None, group[0][0].header, shrink)
+            planes: Iterable[Array]
             try:
-                planes = self._pixels([parsed for parsed, _ in group], None, shrink)
+                planes = self._pixels([parsed for parsed, _ in group], view)
             except Corrupt:  # in one of them; those before it are still due
-                planes = (self._pixels([parsed], None, shrink)[0] for parsed, _ in group)
+                planes = (self._pixels([parsed], view)[0] for parsed, _ in group)
             for (parsed, alpha), pixels in zip(group, planes, strict=True):
-                yield _finish(pixels, alpha, parsed.metadata, output)
+                yield self._finish(pixels, alpha, parsed.metadata, output)
 
-    def salvage(self, data: Data, *, region: Rectangle | None = None, scale: float = 1) -> tuple["Image.Image", str]:
+    def salvage(
+        self, data: Data | Source, *, region: Rectangle | None = None, scale: float = 1
+    ) -> tuple["Image.Image", str]:
         """`decompress` with ``errors="conceal"``, but what is missing is given in words, empty if it is nothing."""
-        pixels, alpha, metadata, damage = self._remains(data, region, _shrink(scale))
-        return image.to_any(Picture(pixels.cpu().numpy(), alpha, metadata), "pil"), damage
+        pixels, alpha, metadata, damage = self._remains(_read(data), region, _shrink(scale))
+        return image.to_any(Picture(self.model.ops.numpy(pixels), alpha, metadata), "pil"), damage
 
-    def preview(self, data: Data, *, region: Rectangle | None = None, scale: float = 1) -> "Image.Image":
+    def preview(self, data: Data | Source, *, region: Rectangle | None = None, scale: float = 1) -> "Image.Image":
         """The picture as far as the first bytes of a file tell, while the others are still on their way.
 
         As `salvage`, but nothing is wrong with a file that goes on. Raises `Truncated` as long as the header is not
@@ -509,49 +462,36 @@ class Codec:
         """
         return self.salvage(data, region=region, scale=scale)[0]
 
-    def verify(self, data: Data) -> Header:
+    def verify(self, data: Data | Source) -> Header:
         """Check a whole file, decoding every symbol but no pixels. Raises `AecError`; returns the header."""
-        parsed = container.read(data, self.max_pixels)
-        files = [parsed]
+        parsed = container.read(_read(data), self.max_pixels)
+        found = [parsed]
         if parsed.alpha is not None:  # first: it is cheap to refuse
             image.decode_alpha(parsed.alpha, parsed.header.height, parsed.header.width)
         if "thumbnail" in parsed.metadata:
-            files.append(container.thumbnail(parsed.header, parsed.metadata["thumbnail"]))
-        for file in files:
-            coding.decode(self._model_of(file.header), file.header, [file.tiles])
+            found.append(container.thumbnail(parsed.header, parsed.metadata["thumbnail"]))
+        for file in found:
+            tiling = decoder.tiling_of(file.header, file.tiles)
+            decoder.decode_latents(self._model_of(file.header), [file.tiles], tiling)
         return parsed.header
 
-    def _pixels(self, files: Sequence[Container], region: Rectangle | None, shrink: int) -> Tensor:
-        """Bytes ``[B, H, W, C]`` of files that share header and qualities, and whether they have thumbnails."""
-        h, qualities = files[0].header, [tile.quality for tile in files[0].tiles]
-        m, box = self._model_of(h), _box(region, h)
-        if shrink == THUMBNAIL and "thumbnail" in files[0].metadata:
-            return torch.cat([self._thumbnail(h, parsed.metadata["thumbnail"], box) for parsed in files])
-        halo = coding.halo(m, shrink)
-        area = box.covering(LATENT).grown(halo, latent_size(h.height), latent_size(h.width))
-        latents = coding.decode(m, h, [parsed.tiles for parsed in files], area)
-        return coding.synthesise(m, latents, area, h, qualities, box, shrink)
-
-    def _thumbnail(self, header: Header, payload: bytes, box: Box) -> Tensor:
-        """Bytes ``[1, H, W, C]`` of what a box of the picture covers of its thumbnail. Raises `Corrupt`."""
-        part = box.covering(THUMBNAIL)
-        return self._pixels([container.thumbnail(header, payload)], (part.left, part.top, part.width, part.height), 1)
+    def _pixels(self, files: list[Container], view: View) -> Array:
+        return decoder.decode(self._model_of(files[0].header), files, view)
 
     def _remains(
         self, data: Data, region: Rectangle | None, shrink: int
-    ) -> tuple[Tensor, Plane | None, Mapping[str, bytes], str]:
+    ) -> tuple[Array, Plane | None, Mapping[str, bytes], str]:
         """Pixels, alpha and metadata, and what of them is damaged."""
-        found = salvage.parse(data, self.max_pixels)
+        found = recovery.parse(data, self.max_pixels)
         h, m = found.header, self._model_of(found.header)
-        box, pixels, damage = _box(region, h), None, ""
+        view, pixels, damage = _view(region, h, shrink), None, ""
         if shrink == THUMBNAIL and "thumbnail" in found.metadata:
             with contextlib.suppress(Corrupt):  # then there is the estimate
-                pixels = self._thumbnail(h, found.metadata["thumbnail"], box)[0]
+                pixels = decoder.thumbnail(m, h, found.metadata["thumbnail"], view.box)[0]
         if pixels is None:
-            latents, damage = salvage.decode(m, found)
-            area = Box(0, 0, *latents.shape[:2])
-            qualities = [tile.quality if tile else h.quality for tile in found.tiles]
-            pixels = coding.synthesise(m, latents[None], area, h, qualities, box, shrink)[0]
+            latents, damage = recovery.decode(m, found)
+            tiling = decoder.tiling_of(h, found.tiles)
+            pixels = decoder.in_mode(h, decoder.synthesise(m, latents[None], tiling.whole, tiling, view, h.is_gray))[0]
         alpha = None
         if h.has_alpha:
             try:
@@ -559,48 +499,64 @@ class Codec:
             except Corrupt:
                 alpha = image.salvage_alpha(found.alpha or b"", h.height, h.width)
                 damage += f"{'; ' if damage else ''}the alpha plane is damaged"
-            alpha = _part(alpha, box, shrink)
+            alpha = _part(alpha, view)
         return pixels, alpha, found.metadata, damage
 
     def _model_of(self, header: Header) -> model.Model:
         if header.model == self.model.id:
             return self.model
-        return _installed(registry.find(header.model), self.device)
+        return _installed(registry.find(header.model), self.device, self._torch)
+
+    def _finish(self, pixels: Array, alpha: Plane | None, metadata: Mapping[str, bytes], output: Output) -> Decoded:
+        """What the caller wants, of bytes ``[H, W, C]``."""
+        if output != "torch":
+            return image.to_any(Picture(self.model.ops.numpy(pixels), alpha, metadata), output)
+        torch = devices.torch_for("a tensor")
+        planes = [torch.as_tensor(p) for p in (pixels, *([] if alpha is None else [alpha[:, :, None]]))]
+        found: Tensor = torch.cat([p.to(planes[0].device) for p in planes], 2).permute(2, 0, 1).contiguous()
+        return found
 
 
-def _device(name: str) -> torch.device:
-    if name.startswith("cpu"):  # without a look for GPUs, which some processes must not touch
-        return torch.device(name)
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    found = torch.device(name if name != "auto" else "cuda" if gpus else "cpu")
-    if found.type == "cuda" and (found.index or 0) >= gpus:
-        raise ValueError(f"device {name!r}: torch finds {gpus or 'no'} GPU{'s' if gpus > 1 else ''}")
-    return found
+class _Shared(Codec):
+    """The codec of the default weights, which is made when it is first used."""
+
+    def __init__(self) -> None:
+        self._arguments = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        with LOADING:  # threads that ask at the same time wait for one of them
+            if "model" not in self.__dict__:
+                Codec.__init__(self)
+        return self.__dict__[name]
 
 
-def _installed(path: Path, device: torch.device) -> model.Model:
+_shared = _Shared()
+compress, decompress = _shared.compress, _shared.decompress
+
+
+def _installed(path: Path, device: str, torch: bool) -> model.Model:
     with LOADING:  # threads that ask at the same time wait for one of them
-        return model.load_installed(path, device)
+        return model.load_installed(path, device, torch)
 
 
-def _grouped(items: Iterable[T], key: Callable[[T], Any], size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Neighbours with the same key, at most ``size`` of them; what came before a failure comes before it."""
-    group: list[T] = []
-    try:
-        for item in items:
-            if group and key(item) != key(group[0]):
-                yield group
-                group = []
-            group.append(item)
-            if len(group) >= size(item):
-                yield group
-                group = []
-    except Exception:
-        if group:
-            yield group
-        raise
-    if group:
-        yield group
+def _read(source: Any) -> Any:
+    """The bytes of a file, where it is one that is given."""
+    if isinstance(source, str | os.PathLike):
+        return Path(source).read_bytes()
+    return source.read() if hasattr(source, "readinto") else source
+
+
+def _tiling(picture: Picture, offsets: roi.Offsets | None, quality: int) -> Tiling:
+    height, width, _ = picture.pixels.shape
+    if offsets is None:
+        return Tiling.uniform((height, width), quality)
+    return roi.tiling(offsets, height, width, quality)
+
+
+def _packed_alpha(picture: Picture) -> bytes | None:
+    return None if picture.alpha is None else image.encode_alpha(picture.alpha)
 
 
 def _shrink(scale: float) -> int:
@@ -615,34 +571,25 @@ def _check_output(output: str) -> None:
         raise ValueError(f"output {output!r}: expected pil, numpy or torch")
 
 
-def _box(region: Rectangle | None, header: Header) -> Box:
+def _view(region: Rectangle | None, header: Header, shrink: int) -> View:
     if region is None:
-        return Box(0, 0, header.height, header.width)
+        return View.whole(header.height, header.width, shrink)
     x, y, width, height = map(operator.index, region)
     if min(x, y) < 0 or min(width, height) < 1 or x + width > header.width or y + height > header.height:
         raise ValueError(f"region {x},{y},{width},{height}: not within the {header.width}x{header.height} pixels")
-    return Box(y, x, height, width)
+    return View(Box(y, x, height, width), shrink)
 
 
-def _alpha(parsed: Container, region: Rectangle | None, shrink: int) -> Plane | None:
+def _alpha(parsed: Container, view: View) -> Plane | None:
     if parsed.alpha is None:
         return None
-    h = parsed.header
-    return _part(image.decode_alpha(parsed.alpha, h.height, h.width), _box(region, h), shrink)
+    return _part(image.decode_alpha(parsed.alpha, parsed.header.height, parsed.header.width), view)
 
 
-def _part(alpha: Plane, box: Box, shrink: int) -> Plane:
-    """What a box covers of the smaller picture."""
-    whole = box.covering(shrink).scaled(shrink)  # up to pixels that are whole there, or to the picture's end
-    return image.reduced(alpha[whole.rows, whole.columns], shrink)
-
-
-def _finish(pixels: Tensor, alpha: Plane | None, metadata: Mapping[str, bytes], output: Output) -> Decoded:
-    """What the caller wants, of bytes ``[H, W, C]``."""
-    if output != "torch":
-        return image.to_any(Picture(pixels.cpu().numpy(), alpha, metadata), output)
-    planes = [pixels] if alpha is None else [pixels, torch.from_numpy(alpha).to(pixels.device)[:, :, None]]
-    return torch.cat(planes, 2).permute(2, 0, 1).contiguous()
+def _part(alpha: Plane, view: View) -> Plane:
+    """What a view shows of the plane."""
+    whole = view.result.scaled(view.shrink)  # up to pixels that are whole there, or to the picture's end
+    return image.reduced(alpha[whole.rows, whole.columns], view.shrink)
 
 
 def _checked(quality: int) -> int:
@@ -654,77 +601,6 @@ def _checked(quality: int) -> int:
 
 def _checked_effort(effort: int) -> int:
     effort = operator.index(effort)
-    if not 0 <= effort <= search.MOST:
-        raise ValueError(f"effort {effort}: expected 0 to {search.MOST}")
+    if not 0 <= effort <= MOST_EFFORT:
+        raise ValueError(f"effort {effort}: expected 0 to {MOST_EFFORT}")
     return effort
-
-
-@lru_cache(maxsize=4)
-def _shared(device: Device) -> Codec:
-    return Codec(device)
-
-
-def compress(
-    picture: Any,
-    quality: int = DEFAULT_QUALITY,
-    device: Device = "auto",
-    effort: int = 0,
-    roi: Offsets | None = None,
-    thumbnail: bool = False,
-) -> bytes:
-    """`Codec.compress` with a shared codec of the default weights.
-
-    >>> import aecodec
-    >>> from PIL import Image
-    >>> data = aecodec.compress(Image.new("RGB", (64, 48), "teal"), quality=30)
-    >>> aecodec.decompress(data).size
-    (64, 48)
-    """
-    return _shared(device).compress(picture, quality, roi, effort, thumbnail=thumbnail)
-
-
-@overload
-def decompress(
-    data: Data,
-    output: Literal["pil"] = "pil",
-    device: Device = "auto",
-    errors: Errors = "strict",
-    region: Rectangle | None = None,
-    scale: float = 1,
-) -> "Image.Image": ...
-@overload
-def decompress(
-    data: Data,
-    output: Literal["numpy"],
-    device: Device = "auto",
-    errors: Errors = "strict",
-    region: Rectangle | None = None,
-    scale: float = 1,
-) -> Plane: ...
-@overload
-def decompress(
-    data: Data,
-    output: Literal["torch"],
-    device: Device = "auto",
-    errors: Errors = "strict",
-    region: Rectangle | None = None,
-    scale: float = 1,
-) -> Tensor: ...
-
-
-def decompress(
-    data: Data,
-    output: Output = "pil",
-    device: Device = "auto",
-    errors: Errors = "strict",
-    region: Rectangle | None = None,
-    scale: float = 1,
-) -> Decoded:
-    """`Codec.decompress` with a shared codec.
-
-    >>> import aecodec, numpy as np
-    >>> data = aecodec.compress(np.zeros((20, 30), np.uint8))
-    >>> aecodec.decompress(data, "numpy").shape
-    (20, 30, 1)
-    """
-    return _shared(device)._decompress(data, output, errors, region, scale)

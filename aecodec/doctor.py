@@ -4,16 +4,16 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
-import torch
-from safetensors.numpy import load_file
 
-from . import __version__, registry
+from . import __version__, devices, registry
 from .codec import Codec
+from .errors import TorchMissing
 from .image import Plane
-from .prior import ExactPrior
+from .model import weights
+from .model.entropy import EntropyModel
 
 LIBRARIES = ("torch", "numpy", "pillow", "constriction", "safetensors", "typer")
 SIDE = 1024  # pixels of the picture that speed is measured on
@@ -26,18 +26,19 @@ def examine() -> Iterator[Line]:
     yield "aecodec", __version__, True
     yield "python", f"{platform.python_version()}, {platform.platform()}", True
     for name in LIBRARIES:
-        yield name, version(name), True
-    capability = torch.backends.cpu.get_cpu_capability()
-    yield "cpu", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {capability}", True
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        try:
+            yield name, version(name), True
+        except PackageNotFoundError:  # torch, which a CPU does not need
+            yield name, "not installed", True
+    yield "cpu", f"{os.cpu_count()} cores", True
+    gpus = _gpus()
     yield "gpu", ", ".join(gpus) or "none", True
     try:
         for identity, path in registry.installed().items():
             yield "model", f"{identity.hex()} ({path.stem})", True
     except (OSError, ValueError) as error:
         yield "model", str(error), False
-    devices = ["cpu", "cuda"] if gpus else ["cpu"]
-    for device in devices:
+    for device in ["cpu", "cuda"] if gpus else ["cpu"]:
         try:
             codec = Codec(device)
             yield from _exactness(codec)
@@ -46,24 +47,29 @@ def examine() -> Iterator[Line]:
             yield device, f"{type(error).__name__}: {error}", False
 
 
+def _gpus() -> list[str]:
+    """Their names, as torch has them."""
+    try:
+        torch = devices.torch_for("a GPU")
+    except TorchMissing:
+        return []
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
 def _exactness(codec: Codec) -> Iterator[Line]:
     """Whether fixed symbols give the integers that they gave where the weights were made."""
     path = registry.find(codec.model.id)
-    expected, threads = registry.metadata(path).get("prior_digest"), torch.get_num_threads()
-    ways: dict[str, Callable[[], str]] = {f"torch on {codec.device.type}": codec.model.prior.digest}
-    if codec.device.type == "cpu":
-        tensors = {n.removeprefix("prior."): t for n, t in load_file(path).items() if n.startswith("prior.")}
-        ways |= {"torch, 1 thread": codec.model.prior.digest, "numpy": ExactPrior(tensors, np).digest}
+    expected = registry.metadata(path).get("prior_digest")
     if expected is None:
-        yield "prior", "the weights do not say what it should give", True
+        yield "entropy model", "the weights do not say what it should give", True
         return
-    for name, digest in ways.items():
-        torch.set_num_threads(1 if "1 thread" in name else threads)
-        try:
-            same = digest() == expected
-        finally:
-            torch.set_num_threads(threads)
-        yield "prior", f"{name}: {'exact' if same else 'NOT WHAT IT SHOULD BE: files would not decode here'}", same
+    ways = {"numpy": EntropyModel(weights.tensors(path))}
+    if codec.model.torch:
+        ways[f"torch on {codec.device}"] = codec.model.entropy
+    for name, entropy in ways.items():
+        same = entropy.digest() == expected
+        told = f"{name}: {'exact' if same else 'NOT WHAT IT SHOULD BE: files would not decode here'}"
+        yield "entropy model", told, same
 
 
 def _speed(codec: Codec) -> Iterator[Line]:
@@ -78,7 +84,7 @@ def _speed(codec: Codec) -> Iterator[Line]:
             start = time.perf_counter()
             task()
             seconds.append(time.perf_counter() - start)
-        yield name, f"{SIDE * SIDE / 1e6 / min(seconds):.1f} megapixels/s on {codec.device.type}", True
+        yield name, f"{SIDE * SIDE / 1e6 / min(seconds):.1f} megapixels/s on {codec.device}", True
 
 
 def _picture() -> Plane:

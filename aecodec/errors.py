@@ -12,6 +12,7 @@
         * SymbolMismatch: the decoded symbols are not the encoded ones
 * ConversionWarning (a UserWarning): what a picture lost before it was coded, and what its file held besides
 * DamageWarning (a UserWarning): what is missing in a picture that was decoded with errors="conceal"
+* TorchMissing (an ImportError): what was asked for needs torch, which is not installed
 * TargetMissed (a ValueError): no quality that was tried has the size or the score that was asked for
 """
 
@@ -68,6 +69,10 @@ class DamageWarning(UserWarning):
     """A damaged file was decoded as far as it is there."""
 
 
+class TorchMissing(ImportError):
+    """What was asked for needs torch, which is not installed."""
+
+
 class TargetMissed(ValueError):
     """No quality that was tried meets the target; ``nearest`` is the file that comes closest."""
 
@@ -85,7 +90,7 @@ def foreseen(error: Exception) -> bool:
     That is so of the system's and of what a `raise` of this package raises. Whatever else goes wrong in its lines or in
     a library that they call is a mistake, though it may be of the same class.
     """
-    if isinstance(error, AecError | TargetMissed | OSError | MemoryError):
+    if isinstance(error, AecError | TargetMissed | TorchMissing | OSError | MemoryError):
         return True
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY):
         return True

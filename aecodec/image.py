@@ -58,9 +58,9 @@ def stripped(metadata: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
-    """A picture of a PIL image, an array ``[H, W]`` or ``[H, W, C]`` of uint8, or a tensor ``[C, H, W]``.
+    """A picture of a PIL image, an array ``[H, W]`` or ``[H, W, C]``, or a tensor ``[C, H, W]``.
 
-    C is 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha). Tensors hold uint8, or floats in 0..1. A PIL image
+    C is 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha). Arrays and tensors hold uint8, or floats in 0..1. A PIL image
     gives the same whether it was loaded before or not; its notes say what is lost of it and of its file. Raises
     TypeError for any other type, ValueError for any other shape, OSError where Pillow cannot read the image, and
     `LimitExceeded` before any work for a picture that is too large.
@@ -85,8 +85,12 @@ def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
         image = image.cpu().numpy()  # alpha is coded there
     if not isinstance(image, np.ndarray):
         raise TypeError(f"expected a PIL image, an array or a tensor, not {type(image).__name__}")
+    if np.issubdtype(image.dtype, np.floating):
+        if not ((image > -1e-3) & (image < 1 + 1e-3)).all():
+            raise ValueError("an array of floats beyond 0..1")
+        image = np.round(image.clip(0, 1).astype(np.float32) * 255).astype(np.uint8)
     if image.dtype != np.uint8:
-        raise TypeError(f"expected bytes (uint8), not {image.dtype}")
+        raise TypeError(f"expected bytes (uint8) or floats in 0..1, not {image.dtype}")
     if image.ndim == 2:
         image = image[:, :, None]
     if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4):
@@ -114,6 +118,11 @@ def warn_of(picture: Picture) -> None:
         warnings.warn(note, ConversionWarning, stacklevel=level)
 
 
+def plane(pixels: Pixels) -> Plane:
+    """Pixels as an array."""
+    return pixels if isinstance(pixels, np.ndarray) else pixels.cpu().numpy()
+
+
 @overload
 def to_any(picture: Picture, kind: Literal["pil"]) -> Image.Image: ...
 @overload
@@ -122,7 +131,7 @@ def to_any(picture: Picture, kind: Literal["numpy"]) -> Plane: ...
 
 def to_any(picture: Picture, kind: Kind) -> "Image.Image | Plane":
     """The inverse: a PIL image with its metadata, or ``[H, W, C]`` bytes."""
-    planes: Plane = np.asarray(picture.pixels)
+    planes = plane(picture.pixels)
     if picture.equal_colours:
         planes = np.repeat(planes, 3, 2)
     if picture.alpha is not None:

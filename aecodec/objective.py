@@ -2,13 +2,13 @@
 three that share one scale of λ.
 """
 
-from typing import NamedTuple
-
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, NamedTuple
 
 from .metrics.ms_ssim import ms_ssim, smallest
 from .metrics.ssimulacra2 import error_sum
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # λ for 1 - MS-SSIM over λ for 255²·MSE at the same rate, as CompressAI's published models pair them
 MS_SSIM_SCALE = 1280.0
@@ -32,7 +32,7 @@ OBJECTIVES = {
 }
 
 
-def distortion(mix: Mix, pixels: Tensor, reconstruction: Tensor) -> Tensor:
+def distortion(mix: Mix, pixels: "Tensor", reconstruction: "Tensor") -> "Tensor":
     """The distortion of ``[B, H, W, 3]`` in 0..1, ``[B]``: 255²·MSE, or what is worth as much."""
     total = mix.mse * 255**2 * ((reconstruction - pixels) ** 2).mean((1, 2, 3))
     if mix.ms_ssim or mix.ssimulacra2:
@@ -40,7 +40,7 @@ def distortion(mix: Mix, pixels: Tensor, reconstruction: Tensor) -> Tensor:
     return total
 
 
-def perceptual(mix: Mix, pixels: Tensor, reconstruction: Tensor) -> Tensor:
+def perceptual(mix: Mix, pixels: "Tensor", reconstruction: "Tensor") -> "Tensor":
     """The part of `distortion` that is not the mean of something over the pixels."""
     x, y = (_continued(p.movedim(-1, 1)) for p in (pixels, reconstruction))
     total = x.new_zeros(len(x))
@@ -51,6 +51,8 @@ def perceptual(mix: Mix, pixels: Tensor, reconstruction: Tensor) -> Tensor:
     return total
 
 
-def _continued(x: Tensor) -> Tensor:
+def _continued(x: "Tensor") -> "Tensor":
+    from torch.nn import functional as F  # a model names its objective without torch
+
     down, right = (max(0, SMALLEST - side) for side in x.shape[-2:])
     return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x

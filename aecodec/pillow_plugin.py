@@ -8,7 +8,7 @@
 >>> Image.open(file).size
 (60, 40)
 
-Opening reads the header and the metadata; torch is imported when pixels are wanted.
+Opening reads the header and the metadata; the networks are loaded when pixels are wanted.
 """
 
 import io
@@ -23,12 +23,12 @@ from .errors import AecError, Truncated
 from .image import from_any, info_of, warn_of
 
 if TYPE_CHECKING:
-    from .codec import Codec, Device
+    from .codec import Codec
 
 FORMAT = "AEC"
 
 
-def register(device: "Device" = "cpu") -> None:
+def register(device: object = "cpu") -> None:
     """Make .aec a format of Pillow's: `Image.open`, `Image.save`, its suffix and its MIME type, image/x-aec.
 
     ``save`` takes ``quality``, ``effort`` and ``thumbnail`` as `Codec.compress` does, and as Pillow's other formats
@@ -49,7 +49,7 @@ def register(device: "Device" = "cpu") -> None:
 class AecImageFile(ImageFile.ImageFile):
     format = FORMAT
     format_description = "aecodec"
-    device: "ClassVar[Device]" = "cpu"
+    device: ClassVar[str] = "cpu"
     _shrink = 1
 
     def _open(self) -> None:
@@ -112,7 +112,7 @@ def _as_pillow(error: Exception) -> OSError:
 
 
 @cache
-def _codec(device: "Device") -> "Codec":
+def _codec(device: str) -> "Codec":
     from . import Codec
 
     return Codec(device, max_pixels=container.MAX_SIDE**2)  # Pillow's own limit, if any, has been kept

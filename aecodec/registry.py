@@ -24,12 +24,10 @@ def named(name: str) -> Path | None:
 
 
 def device(asked: object) -> str:
-    """The name of a device, which may be given as a `torch.device`. Raises ValueError for one that cannot decode."""
+    """The name of a device, which may be given as a `torch.device`. Raises ValueError for any other."""
     name = str(asked)
-    if name.startswith("mps"):
-        raise ValueError(f"device {name!r}: it has no float64, which decoding needs; take cpu")
-    if not re.fullmatch(r"auto|cpu(:0)?|cuda(:[0-9]{1,2})?", name):
-        raise ValueError(f"device {name!r}: expected auto, cpu, cuda or, of several GPUs, cuda:1")
+    if not re.fullmatch(r"auto|cpu(:0)?|cuda(:[0-9]{1,2})?|mps(:0)?", name):
+        raise ValueError(f"device {name!r}: expected auto, cpu, cuda, mps or, of several GPUs, cuda:1")
     return name
 
 

@@ -405,9 +405,9 @@ def macs() -> None:
     """Multiply-accumulates per pixel and parameters of every part."""
     codec = Codec(device="cpu")
     sizes = macs_module.parameters(codec.model)
-    for quality in (0, 100) if codec.model.prior.has_fine(100) else (100,):
+    for quality in (0, 100) if codec.model.entropy.has_fine(100) else (100,):
         parts = macs_module.count(codec, quality)
-        fine = codec.model.prior.has_fine(quality)
+        fine = codec.model.entropy.has_fine(quality)
         if codec.model.design.fine:
             print(f"{'with' if fine else 'without'} fine latents, as at quality {quality}:")
         for part, kilo in parts.items():

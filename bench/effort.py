@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from aecodec import Codec
-from aecodec.control import psnr
+from aecodec.targets import psnr
 from aecodec.training.bd import NoOverlap, bd_rate
 
 from .codecs import EFFORT_QUALITIES, EFFORTS, OURS, Peer, roster

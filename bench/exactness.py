@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aecodec import Codec, coding, container
+from aecodec import Codec, container, decoder
+from aecodec.geometry import WINDOW, View
 from aecodec.image import Plane
-from aecodec.tiles import WINDOW, Box
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,11 @@ def _decode(files: Sequence[bytes], way: Way) -> list[Decoded]:
     found = []
     for data in files:
         parsed = container.read(data)
-        h, qualities = parsed.header, [tile.quality for tile in parsed.tiles]
-        latents = coding.decode(m, h, [parsed.tiles])
-        area, region = Box(0, 0, *latents.shape[1:3]), Box(0, 0, h.height, h.width)
-        pixels = coding.synthesise(m, latents, area, h, qualities, region, window=way.window)
-        found.append((sha256(latents.cpu().numpy().tobytes()).hexdigest(), pixels[0].cpu().numpy()))
+        tiling = decoder.tiling_of(parsed.header, parsed.tiles)
+        latents = decoder.decode_latents(m, [parsed.tiles], tiling)
+        view = View.whole(tiling.height, tiling.width)
+        pixels = decoder.synthesise(m, latents, tiling.whole, tiling, view, parsed.header.is_gray, window=way.window)
+        found.append((sha256(m.ops.numpy(latents).tobytes()).hexdigest(), m.ops.numpy(pixels[0])))
     return found
 
 

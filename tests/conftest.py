@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 from skimage import data
 
-from aecodec import Codec, model
+from aecodec import Codec
 from aecodec.image import Plane
+from aecodec.model import weights
+from aecodec.model.structure import Design
 from aecodec.training import export
 from aecodec.training.loop import Recipe, Run
 from aecodec.training.network import Network
-from aecodec.transforms import Design
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 PERMISSIONS = pytest.mark.skipif(
@@ -42,7 +43,7 @@ def fine_weights(photo: Plane, tmp_path_factory: pytest.TempPathFactory) -> Path
         batch = torch.stack([pixels[64 * i :, 64 * step % 448 :][:64, :64] for i in range(8)])
         run.advance(batch, batch)
     path = tmp_path_factory.mktemp("weights") / "fine.safetensors"
-    model.write(path, export.freeze(run.network), asdict(SMALL), "psnr")
+    weights.write(path, export.freeze(run.network), asdict(SMALL), "psnr")
     return path
 
 

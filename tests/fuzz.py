@@ -92,7 +92,7 @@ def without_words(codec: Codec, width: int, height: int) -> bytes:
         sums.append(crc32(data, start))
         return sums[-1]
 
-    with mock.patch("aecodec.coding.crc32", spy):
+    with mock.patch("aecodec.decoder.crc32", spy):
         for _ in range(2):
             data = container.write(Container(header, [Tile(50, sums[-1] if sums else 0, b"")]))
             try:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aecodec import Codec, former, model
+from aecodec import Codec
 from aecodec.image import Plane
+from aecodec.model import former, weights
+from aecodec.model.structure import Design
 from aecodec.training.export import freeze
 from aecodec.training.network import Network
-from aecodec.transforms import Design
 from bench import codecs, everyday, exactness, speed
 from bench.macs import count
 
@@ -102,7 +103,7 @@ def test_the_decoder_keeps_its_budget(codec: Codec) -> None:
 def test_fine_latents_have_a_budget_of_their_own(tmp_path: Path) -> None:
     """The design that is trained: 10 kMAC per pixel without fine latents, 12 with them."""
     path = tmp_path / "untrained.safetensors"
-    model.write(path, freeze(Network(Design())), asdict(Design()), "eye")
+    weights.write(path, freeze(Network(Design())), asdict(Design()), "eye")
     codec = Codec("cpu", path)
     without, with_fine = (count(codec, quality) for quality in (0, 100))
     assert without["synthesis"] + without["prior"] <= 10

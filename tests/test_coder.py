@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from aecodec.coder import Coder
 from aecodec.errors import Corrupt
+from aecodec.model.coder import Coder
 
 from .reference import Ans
 

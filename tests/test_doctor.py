@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from aecodec import Codec, doctor, registry
 from aecodec.cli import app
-from aecodec.prior import ExactPrior
+from aecodec.model.entropy import EntropyModel
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def test_what_it_says(codec: Codec) -> None:
 
 
 def test_a_machine_that_computes_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ExactPrior, "digest", lambda self: "0")
+    monkeypatch.setattr(EntropyModel, "digest", lambda self: "0")
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 1
     assert "NOT WHAT IT SHOULD BE" in result.output
@@ -48,7 +48,7 @@ def test_a_device_that_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_shipped_weights_say_what_to_expect(codec: Codec) -> None:
-    assert registry.metadata(registry.find(codec.model.id))["prior_digest"] == codec.model.prior.digest()
+    assert registry.metadata(registry.find(codec.model.id))["prior_digest"] == codec.model.entropy.digest()
 
 
 def test_a_broken_weights_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from aecodec import Codec, decompress, model
+from aecodec import Codec, decompress
 from aecodec.image import Plane
+from aecodec.model import weights
 
 from .conftest import GOLDEN
 
@@ -118,14 +119,14 @@ def test_a_fork_waits_for_what_is_being_loaded(codec: Codec, monkeypatch: pytest
     """Threads that need the same weights, too: these are loaded once."""
     loads, begun = [], threading.Event()
 
-    def slow(path: object, device: object) -> object:
+    def slow(path: object, device: object, torch: object) -> object:
         loads.append(path)
         begun.set()
         time.sleep(0.3)
         return codec.model
 
-    model.load_installed.cache_clear()
-    monkeypatch.setattr(model, "load", slow)
+    weights.load_installed.cache_clear()
+    monkeypatch.setattr(weights, "load", slow)
     with ThreadPoolExecutor(4) as pool:
         tasks = [pool.submit(Codec, "cpu") for _ in range(4)]
         assert begun.wait(PATIENCE)

@@ -2,22 +2,22 @@
 
 import json
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
-from aecodec import AecError, Codec, coding, container, errors, registry
+from aecodec import AecError, Codec, container, decoder, encoder, errors, registry
 from aecodec.container import Tile
 from aecodec.image import Plane
-from aecodec.prior import ExactPrior
+from aecodec.model.entropy import EntropyModel
 
 from .conftest import GOLDEN
 from .make_golden import FOLDER, digest, pictures
 from .reference import Reference
-from .test_prior import tensors
 
 by_name = pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 
@@ -45,23 +45,28 @@ def test_symbols_of_the_reference_decoder(codec: Codec, reference: Reference, pa
     data = path.read_bytes()
     tiles = reference.decode(data)
     assert digest(tiles) == json.loads((FOLDER / "symbols.json").read_text())[path.stem]
-    parsed = container.read(data)
-    latents = coding.decode(codec.model, parsed.header, [parsed.tiles])[0].numpy()
+    latents = latents_of(codec, data)
     rows = [np.concatenate([np.array(tile.latents) for tile in tiles], 1)]  # golden files have one row of tiles
     np.testing.assert_array_equal(latents, np.concatenate(rows))
-    prior = ExactPrior(tensors(registry.find(codec.model.id)), np)
-    for tile, coded in zip(tiles, parsed.tiles, strict=True):
+    entropy = EntropyModel(load_file(registry.find(codec.model.id)))
+    for tile, coded in zip(tiles, container.read(data).tiles, strict=True):
         expected = np.array(tile.latents)
         height, width, _ = expected.shape
-        z, *steps = [np.array([part]) for part in tile.parts]
+        found = entropy.tiles(1, height, width, coded.quality)
+        for part, symbols in enumerate(tile.parts):
+            _, index = found.predict()
+            if part:
+                np.testing.assert_array_equal(index[0], tile.indices[part - 1])
+            found.update(entropy.ops.number(np.array([symbols])))
+        np.testing.assert_array_equal(found.latents[0], expected)
 
-        def answer(step: int, mean: Any, index: Any, tile: Any = tile, steps: Any = steps) -> Any:
-            np.testing.assert_array_equal(index[0], tile.indices[step])
-            return steps[step]
 
-        z = z.reshape(1, -(-height // 4), -(-width // 4), -1)
-        found = prior.decode(prior.number(z), np.array([coded.quality]), height, width, answer)
-        np.testing.assert_array_equal(found[0], expected)
+def latents_of(codec: Codec, data: bytes) -> npt.NDArray[np.float32]:
+    parsed = container.read(data)
+    tiling = decoder.tiling_of(parsed.header, parsed.tiles)
+    found = codec.model.ops.numpy(decoder.decode_latents(codec.model, [parsed.tiles], tiling))
+    first: npt.NDArray[np.float32] = found[0]
+    return first
 
 
 @pytest.mark.parametrize("quality", [49, 50, 100])
@@ -69,11 +74,11 @@ def test_the_reference_decodes_fine_latents(fine: Codec, fine_weights: Path, sma
     data = fine.compress(small[:40, :50], quality)
     (tile,) = Reference(fine_weights).decode(data)
     parsed = container.read(data)
-    latents = coding.decode(fine.model, parsed.header, [parsed.tiles])[0].numpy()
+    latents = latents_of(fine, data)
     np.testing.assert_array_equal(latents, np.array(tile.latents))
     assert len(tile.parts) == 5 + (quality >= 50)
     assert latents.shape[-1] == 32 + 32 * (quality >= 50)
-    assert crc32(b"".join(coding.covered(np.array(part)) for part in tile.parts)) == parsed.tiles[0].symbol_crc
+    assert crc32(b"".join(encoder.covered(np.array(part)) for part in tile.parts)) == parsed.tiles[0].symbol_crc
 
 
 def test_escapes_occur(reference: Reference) -> None:

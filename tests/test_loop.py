@@ -227,7 +227,7 @@ def test_two_processes_learn_the_same(folder: Path, tmp_path: Path) -> None:
 def test_steps_without_a_finite_gradient_change_nothing(folder: Path) -> None:
     run, patches = start(folder)
     before = {k: v.clone() for k, v in run.network.state_dict().items() if "synthesis" in k}
-    run.network.analysis.enter.bias.data[0] = torch.nan
+    run.network.tensors["analysis.enter.bias"].data[0] = torch.nan
     run.advance(*patches[0])
     assert run.wasted == 1
     for name, value in before.items():

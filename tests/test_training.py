@@ -14,17 +14,20 @@ from torch import Tensor
 
 from aecodec import Codec, registry
 from aecodec.image import Plane
-from aecodec.layers import Depthwise, shuffle, unshuffle
+from aecodec.model import structure
+from aecodec.model.numpy_ops import NumpyOperations
+from aecodec.model.rate import gaussian_bits
+from aecodec.model.structure import Design, shuffle, unshuffle
+from aecodec.model.torch_ops import TorchOperations
 from aecodec.objective import OBJECTIVES, distortion
-from aecodec.rate import gaussian_bits
 from aecodec.training import card, loop
 from aecodec.training.data import Patches, drawing, find_images
 from aecodec.training.export import ENTRIES, freeze, gaussian, integer_frequencies, read_checkpoint, thaw
+from aecodec.training.klt import initialise
 from aecodec.training.loss import FLOOR, loss
 from aecodec.training.measure import measure
 from aecodec.training.network import Network
 from aecodec.training.soap import BASIS_STEPS, Soap
-from aecodec.transforms import Analysis, Design, Synthesis, initialise_with_klt
 
 from .conftest import SMALL, psnr
 
@@ -203,7 +206,7 @@ def test_the_whole_way_to_weights(folder: Path, others: Path, tmp_path: Path, ph
     assert codec.model.id.hex() in text
     assert "20 steps" in text
     assert codec.model.id != Codec(device="cpu").model.id
-    assert codec.model.prior.bound() < 2**53
+    assert codec.model.entropy.bound() < 2**53
     with pytest.raises(ValueError, match="other λ"):
         shipped = tmp_path / "base.safetensors"
         shutil.copy(registry.find(Codec(device="cpu").model.id), shipped)
@@ -249,13 +252,15 @@ def test_shuffle_inverts_unshuffle() -> None:
 
 def test_the_start_is_an_inverse(photo: Plane) -> None:
     """No stage has fewer dimensions than the pixels: synthesis undoes analysis before any training."""
-    analysis, synthesis = Analysis(Design()), Synthesis(Design())
+    network = Network(Design())
     blocks = torch.from_numpy(photo.reshape(32, 16, 32, 16, 3).swapaxes(1, 2).reshape(-1, 16, 16, 3).copy()) / 255
-    deviations = initialise_with_klt(analysis, synthesis, blocks, 2.0)
+    deviations = initialise(network, blocks, 2.0)
     assert deviations[:320].min() > 0.9 * deviations[320:].max(), "the main latents are the strong ones"
+    ops, one = TorchOperations(network.tensors, torch.device("cpu")), torch.ones(())
     with torch.no_grad():
-        one = torch.ones(())
-        torch.testing.assert_close(synthesis(analysis(blocks, one), one), blocks, atol=1e-3, rtol=0)
+        latents = structure.analysis(ops, network.design, blocks, one)
+        again = structure.synthesis(ops, network.design, latents, one)
+    torch.testing.assert_close(again, blocks, atol=1e-3, rtol=0)
 
 
 def test_gaussian_bits_sum_to_one() -> None:
@@ -276,20 +281,24 @@ def test_frequencies_are_near_the_masses() -> None:
 def test_transforms_do_not_know_where_a_flat_picture_ends(fine: Codec, side: int) -> None:
     """Its latents and hyper-latents are the same everywhere: the edge is repeated, not zeros."""
     m = fine.model
-    pixels = torch.tensor([0.2, 0.9, 0.4]).expand(1, side, 96, 3)
-    with torch.inference_mode():
-        y = m.analysis(pixels, m.analysis_rate[60])
+    pixels = m.ops.array(np.broadcast_to([0.2, 0.9, 0.4], (1, side, 96, 3)))
+    with m.ops.inference():
+        y = m.analysis_end(m.analysis_start(pixels), m.analysis_rate[60])
         z = m.hyper_analysis(y[..., : m.design.latents])
-    for plane in (y, z):
-        torch.testing.assert_close(plane, plane[:, :1, :1].expand_as(plane), rtol=0, atol=2e-3)
+    for plane in map(m.ops.numpy, (y, z)):
+        np.testing.assert_allclose(plane, np.broadcast_to(plane[:, :1, :1], plane.shape), rtol=0, atol=2e-3)
 
 
 def test_the_edge_is_repeated() -> None:
+    """By each library alike."""
+    torch.manual_seed(0)
+    weights = {"d.weight": torch.rand(5, 3, 3), "d.bias": torch.rand(5)}
+    with_torch = TorchOperations(weights, torch.device("cpu"))
+    with_numpy = NumpyOperations({name: value.numpy() for name, value in weights.items()})
     x = torch.rand(1, 1, 1, 5).expand(1, 4, 6, 5)
-    layer = Depthwise(5, edge=True)
-    with torch.no_grad():
-        torch.testing.assert_close(layer(x), layer(x[:, :1, :1]).expand(1, 4, 6, 5))
-        zeros = Depthwise(5, edge=False)
-        zeros.load_state_dict(layer.state_dict())
-        torch.testing.assert_close(zeros(x)[:, 1:-1, 1:-1], layer(x)[:, 1:-1, 1:-1])
-        assert (zeros(x) - layer(x)).abs().max() > 0.01
+    edge, zeros = (with_torch.depthwise("d", x, edge=edge) for edge in (True, False))
+    torch.testing.assert_close(edge, edge[:, :1, :1].expand(1, 4, 6, 5))
+    torch.testing.assert_close(zeros[:, 1:-1, 1:-1], edge[:, 1:-1, 1:-1])
+    assert (zeros - edge).abs().max() > 0.01
+    for result, repeated in ((edge, True), (zeros, False)):
+        np.testing.assert_allclose(with_numpy.depthwise("d", x.numpy(), edge=repeated), result.numpy(), atol=1e-6)

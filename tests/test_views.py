@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aecodec import BadChecksum, Codec, Corrupt, LimitExceeded, SymbolMismatch, Truncated, coding, container
+from aecodec import BadChecksum, Codec, Corrupt, LimitExceeded, SymbolMismatch, Truncated, container, decoder, encoder
 from aecodec.container import Container
 from aecodec.image import Plane, from_any
 
@@ -114,7 +114,7 @@ def test_small_version_of_a_region(codec: Codec, file: bytes, region: tuple[int,
     whole = codec.decompress(file, "numpy", scale=1 / shrink)
     expected = whole[y // shrink : -(-(y + height) // shrink), x // shrink : -(-(x + width) // shrink)]
     for errors in ("strict", "conceal"):
-        part = codec.decompress(file, "numpy", errors, (x, y, width, height), 1 / shrink)
+        part = codec.decompress(file, "numpy", errors=errors, region=(x, y, width, height), scale=1 / shrink)
         np.testing.assert_allclose(part.astype(int), expected, atol=1)
         np.testing.assert_array_equal(part[..., 3], expected[..., 3])
     tensor = codec.decompress(file, "torch", region=(x, y, width, height), scale=1 / shrink)
@@ -151,10 +151,11 @@ def test_preview(codec: Codec, photo: Plane) -> None:
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_latents_of_a_file(codec: Codec, path: Path) -> None:
     parsed = container.read(path.read_bytes())
-    expected = coding.decode(codec.model, parsed.header, [parsed.tiles])[0] / 256
+    tiling = decoder.tiling_of(parsed.header, parsed.tiles)
+    expected = codec.model.ops.numpy(decoder.decode_latents(codec.model, [parsed.tiles], tiling)[0]) / 256
     latents = codec.latents(path.read_bytes())
     assert latents.dtype == np.float32
-    np.testing.assert_array_equal(latents, expected.cpu().numpy())
+    np.testing.assert_array_equal(latents, expected)
 
 
 def test_latents_of_a_picture_are_those_of_its_file(codec: Codec, large: Plane) -> None:
@@ -166,13 +167,13 @@ def test_latents_of_a_picture_are_those_of_its_file(codec: Codec, large: Plane) 
 def test_pictures_of_one_size_go_together(codec: Codec, photo: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which may round a float otherwise: the files need not be the same bytes, and are in practice."""
     together: list[int] = []
-    analyse = coding.analyse
+    analyse = encoder.analyse
 
     def counted(m: Any, pictures: Any, *rest: Any) -> Any:
         together.append(len(pictures))
         return analyse(m, pictures, *rest)
 
-    monkeypatch.setattr(coding, "analyse", counted)
+    monkeypatch.setattr(encoder, "analyse", counted)
     pictures = [photo[i : i + 128, :128] for i in range(20)] + [photo[:40, :50]] + [photo[i:, :, :1] for i in range(2)]
     files = list(codec.compress_many(iter(pictures), 40))
     assert together == [16, 4, 1, 1, 1]
@@ -187,7 +188,7 @@ def test_pictures_of_one_size_go_together(codec: Codec, photo: Plane, monkeypatc
 def test_files_of_one_size_go_together(codec: Codec, photo: Plane, scale: float) -> None:
     pictures = [photo[i : i + 120, :128] for i in range(18)] + [photo[:40, :50, :1]]
     files = [codec.compress(picture, 30 + 20 * (n > 9)) for n, picture in enumerate(pictures)]
-    for data, array in zip(files, codec.decompress_many(files, "numpy", scale), strict=True):
+    for data, array in zip(files, codec.decompress_many(files, "numpy", scale=scale), strict=True):
         np.testing.assert_allclose(array.astype(int), codec.decompress(data, "numpy", scale=scale), atol=1)
     assert [x.size for x in codec.decompress_many(files[:2])] == [(128, 120)] * 2
     assert [tuple(x.shape) for x in codec.decompress_many(files[:2], "torch")] == [(3, 120, 128)] * 2
@@ -210,7 +211,7 @@ def test_what_comes_before_a_bad_file_comes_out(codec: Codec, photo: Plane) -> N
 
 def test_tensors_are_on_the_codecs_device(codec: Codec, file: bytes, whole: Plane) -> None:
     tensor = codec.decompress(file, "torch")
-    assert tensor.device.type == codec.device.type
+    assert tensor.device.type == codec.device
     assert tensor.is_contiguous()
     torch.testing.assert_close(tensor.cpu().permute(1, 2, 0), torch.from_numpy(whole))
     assert codec.decompress(file).tobytes() == Image.fromarray(whole).tobytes()
@@ -300,7 +301,7 @@ def test_thumbnail_is_what_is_shown_at_an_eighth(codec: Codec, large: Plane, fil
 
 def test_thumbnails_of_some_of_many(codec: Codec, photo: Plane) -> None:
     files = [codec.compress(photo[i : i + 100, :90, :1], 20, thumbnail=i != 2) for i in range(4)]
-    for small, data in zip(codec.decompress_many(files, "numpy", 1 / 8), files, strict=True):
+    for small, data in zip(codec.decompress_many(files, "numpy", scale=1 / 8), files, strict=True):
         np.testing.assert_array_equal(small, codec.decompress(data, "numpy", scale=1 / 8))
 
 

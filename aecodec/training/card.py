@@ -5,12 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from ..codec import Codec
 from ..files import write
+from ..model.rate import LAMBDA_MAX, LAMBDA_MIN
 from ..objective import MS_SSIM_SCALE, OBJECTIVES, SSIMULACRA2_SCALE
-from ..rate import LAMBDA_MAX, LAMBDA_MIN
 from .data import check_apart, check_readable, find_images
 from .export import export, load_network
 from .measure import LEAST_SIDE, fitted_tables_cost, fixed_point_cost, measure
@@ -43,7 +43,7 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path,
         points = measure(codec, valid_files, objective)
         if out.exists() and not force:
             before = Codec(device="cpu", weights=out)
-            if not torch.equal(before.model.lagrangian, codec.model.lagrangian):
+            if not np.array_equal(before.model.lagrangian, codec.model.lagrangian):
                 raise ValueError(f"{out} stays, since its qualities stand for other λ; replace it with --force")
             _check_better(points, measure(before, valid_files, objective), out)
         card = _card(out.stem, identity, network, codec, state, points, valid_files)

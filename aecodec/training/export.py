@@ -14,17 +14,20 @@ from safetensors.torch import load_file
 from scipy.special import ndtr
 from torch import Tensor
 
-from .. import coding, model
+from .. import encoder
 from ..codec import Codec
-from ..coder import PRECISION
-from ..prior import ACTIVATION_BITS, SCALE_MIN_LOG2, SCALES, TABLE_BITS, WEIGHT_BITS
-from ..rate import FINE_FROM, LAMBDA_MAX, LAMBDA_MIN, lagrangian
-from ..transforms import Design
+from ..geometry import Tiling
+from ..model import weights
+from ..model.coder import PRECISION
+from ..model.entropy import SCALE_MIN_LOG2, SCALES
+from ..model.fixed_point import ACTIVATION_BITS, TABLE_BITS, WEIGHT_BITS
+from ..model.rate import FINE_FROM, LAMBDA_MAX, LAMBDA_MIN, lagrangian
+from ..model.structure import Design
 from .data import read_rgb
 from .network import KNOTS, Knots, Network
 
 Tensors = dict[str, npt.NDArray[Any]]
-QUALITIES = torch.linspace(0, 1, model.QUALITIES)  # t of each quality
+QUALITIES = torch.linspace(0, 1, weights.QUALITIES)  # t of each quality
 READOUT_QUALITIES = range(0, 101, 10)
 READOUT_IMAGES = 50  # each at every one of these
 READOUT_SIDE = 512  # pixels that are looked at
@@ -66,14 +69,14 @@ def export(network: Network, out: Path, images: Sequence[Path], objective: str) 
     tensors, codec = freeze(network), draft(network)
     fit_tables(tensors, codec, images)
     tensors["readout"] = fit_readout(codec, images[:: -(-len(images) // READOUT_IMAGES)])
-    return model.write(out, tensors, asdict(network.design), objective)
+    return weights.write(out, tensors, asdict(network.design), objective)
 
 
 def draft(network: Network) -> Codec:
     """A codec of the network as it is, with Gaussian tables."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "draft.safetensors"
-        model.write(path, freeze(network), asdict(network.design), "psnr")
+        weights.write(path, freeze(network), asdict(network.design), "psnr")
         return Codec(device="cpu", weights=path)
 
 
@@ -81,10 +84,13 @@ def draft(network: Network) -> Codec:
 def freeze(network: Network) -> Tensors:
     """The tensors of a weights file, with Gaussian tables. Raises ValueError where fixed point cannot hold a weight."""
     tensors: Tensors = {}
-    for name, layer in network.prior.layers.items():
-        weights = layer.state_dict()
-        tensors[f"prior.{name}.weight"] = _fixed(weights["weight"], WEIGHT_BITS, np.int16)
-        tensors[f"prior.{name}.bias"] = _fixed(weights["bias"], WEIGHT_BITS + ACTIVATION_BITS, np.int32)
+    for name, value in network.tensors.items():
+        if not name.startswith("prior."):
+            tensors[name] = value.to(torch.float16).numpy()
+        elif name.endswith(".weight"):
+            tensors[name] = _fixed(value, WEIGHT_BITS, np.int16)
+        else:
+            tensors[name] = _fixed(value, WEIGHT_BITS + ACTIVATION_BITS, np.int32)
 
     def table(name: str) -> Tensor:
         return network.get_submodule(name)(QUALITIES)[:, 0, 0]  # type: ignore[no-any-return]  # [101, channels]
@@ -105,28 +111,25 @@ def freeze(network: Network) -> Tensors:
     tensors["hyper_gain"] = hyper_gain.numpy()
     tensors["analysis_rate"] = torch.exp(table("analysis_rate")).numpy()
     tensors["synthesis_rate"] = torch.exp(table("synthesis_rate")).numpy()
-    for part in ("analysis", "hyper_analysis", "synthesis"):
-        for name, value in network.get_submodule(part).state_dict().items():
-            tensors[f"{part}.{name}"] = value.to(torch.float16).numpy()
     supports = [math.ceil(4 * deviation(i)) for i in range(SCALES)]
     set_tables(tensors, [gaussian(deviation(i), k) for i, k in enumerate(supports)])
     return tensors
 
 
 @torch.no_grad()
-def thaw(weights: Path) -> Network:
+def thaw(path: Path) -> Network:
     """The network of a weights file, to go on training from: the inverse of `freeze`, up to rounding.
 
     Raises ValueError for a file that is not one of weights.
     """
-    design = model.load(weights, torch.device("cpu")).design  # which also checks the file
+    design = weights.load(path, "cpu", torch=False).design  # which also checks the file
     if not isinstance(design, Design):
-        raise ValueError(f"{weights}: weights of another design than those that are trained now")
+        raise ValueError(f"{path}: weights of another design than those that are trained now")
     network = Network(design)
-    tensors = {name: tensor.float() for name, tensor in load_file(weights).items()}
-    for name, layer in network.prior.layers.items():
-        layer.get_parameter("weight").copy_(tensors[f"prior.{name}.weight"] / 2**WEIGHT_BITS)
-        layer.get_parameter("bias").copy_(tensors[f"prior.{name}.bias"] / 2 ** (WEIGHT_BITS + ACTIVATION_BITS))
+    tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
+    for name, value in network.tensors.items():
+        bits = WEIGHT_BITS + ACTIVATION_BITS * name.endswith(".bias") if name.startswith("prior.") else 0
+        value.copy_(tensors[name] / 2**bits)
 
     shape = Knots(KNOTS)
     shape.values.copy_(torch.eye(KNOTS))
@@ -145,9 +148,6 @@ def thaw(weights: Path) -> Network:
     set_knots("hyper_scale", tensors["coder.hyper_index"] / 8 + SCALE_MIN_LOG2)
     set_knots("analysis_rate", torch.log(tensors["analysis_rate"]))
     set_knots("synthesis_rate", torch.log(tensors["synthesis_rate"]))
-    for part in ("analysis", "hyper_analysis", "synthesis"):
-        own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
-        network.get_submodule(part).load_state_dict(own)
     return network
 
 
@@ -199,7 +199,8 @@ def fit_tables(tensors: Tensors, codec: Codec, images: Sequence[Path]) -> None:
         except (OSError, ValueError):  # its header alone is whole
             continue
         seen += 1
-        for tile in coding.symbols(codec.model, [pixels], [n * 37 % model.QUALITIES]):
+        tiling = Tiling.uniform(pixels.shape, n * 37 % weights.QUALITIES)
+        for tile in encoder.symbols(codec.model, [pixels], tiling):
             for symbols, indices in tile.parts:
                 for i in np.unique(indices):
                     k, s = supports[i], symbols[indices == i]

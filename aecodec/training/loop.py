@@ -22,11 +22,12 @@ from torch.nn.parallel import DistributedDataParallel
 from .. import registry
 from ..errors import foreseen
 from ..files import write
+from ..model.rate import LAMBDA_MAX, LAMBDA_MIN
+from ..model.structure import Design
 from ..objective import OBJECTIVES
-from ..rate import LAMBDA_MAX, LAMBDA_MIN
-from ..transforms import Design, initialise_with_klt
 from .data import Patches, check_apart, check_readable, find_images, loader
 from .export import draft, read_checkpoint, thaw
+from .klt import initialise
 from .loss import loss
 from .measure import LEAST_SIDE, measure
 from .network import Network, fast_bfloat16
@@ -260,7 +261,7 @@ class Run:
         self.network, self.recipe = network.to(self.device), recipe
         self.network.reduce(fast_bfloat16(self.device))
         self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
-        weights = [m.weight for m in network.modules() if isinstance(m, nn.Linear)]
+        weights = network.matrices()
         large = [w for w in weights if min(w.shape) > LARGEST]
         matrices = [w for w in weights if min(w.shape) <= LARGEST]
         chosen = {id(p) for p in weights}
@@ -285,10 +286,10 @@ class Run:
         middle = math.sqrt(LAMBDA_MIN * LAMBDA_MAX)
         scale = (255 / 3) / math.sqrt(26 / middle)
         network = self.network
-        deviations = initialise_with_klt(network.analysis, network.synthesis, blocks.float() / 255, scale)
+        deviations = initialise(network, blocks.float() / 255, scale)
         with torch.no_grad():
             m = network.design.fine
-            network.prior.layers["fine_head"].get_parameter("bias")[m:] = deviations[-m:].clamp(min=1e-3).log2()
+            network.tensors["prior.fine_head.bias"][m:] = deviations[-m:].clamp(min=1e-3).log2()
         self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
 
     def averaged(self) -> Network:
@@ -343,7 +344,7 @@ class Run:
                 for group in optimiser.param_groups:
                     group["lr"] = self.learning_rate() * group.get("share", 1.0)
                 optimiser.step()
-            self.network.prior.clamp_()
+            self.network.clamp_()
         self.step += 1
         if self.step % AVERAGING_STEPS == 0:
             keep = min(AVERAGING, self.step / (self.step + 10)) ** AVERAGING_STEPS

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from ..model.rate import lagrangian
 from ..objective import OBJECTIVES, distortion
-from ..rate import lagrangian
 
 # bits per pixel that are added to every sample's cost, so that flat patches, which cost next to nothing, do not reign
 FLOOR = 0.05

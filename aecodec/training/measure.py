@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .. import coding
+from .. import encoder
 from ..codec import Codec
-from ..control import psnr
+from ..geometry import TILE, Tiling
 from ..image import Plane
 from ..metrics.ms_ssim import ms_ssim, smallest
 from ..metrics.ssimulacra2 import ssimulacra2
+from ..model.entropy import SCALE_MIN_LOG2
+from ..model.rate import gaussian_bits
 from ..objective import OBJECTIVES, distortion
-from ..prior import SCALE_MIN_LOG2
-from ..rate import gaussian_bits
+from ..targets import psnr
 from .bd import Curve, NoOverlap, bd_rate
 from .data import read_rgb
 from .export import draft
@@ -64,7 +65,11 @@ def measure(codec: Codec, images: Sequence[Path], objective: str) -> dict[str, A
                 OBJECTIVES[objective], *(torch.from_numpy(x.copy())[None] / 255 for x in (pixels, decoded))
             )
             costs.append(bpp[-1] + float(codec.model.lagrangian[quality] * error))
-            parts = [part for tile in coding.symbols(codec.model, [pixels], [quality]) for part in tile.parts]
+            parts = [
+                part
+                for tile in encoder.symbols(codec.model, [pixels], Tiling.uniform(pixels.shape, quality))
+                for part in tile.parts
+            ]
             estimated += sum(codec.model.coder.bits(*part) for part in parts) / pixels[..., 0].size
         found["bpp"].append(round(float(np.mean(bpp)), 4))
         found["psnr"].append(round(float(np.mean(decibels)), 3))
@@ -99,13 +104,14 @@ def fixed_point_cost(network: Network, codec: Codec, images: Sequence[Path]) -> 
     """
     exact = float_ = 0.0
     for path in images:
-        pixels = read_rgb(path)[: coding.TILE, : coding.TILE]
+        pixels = read_rgb(path)[:TILE, :TILE]
         height, width = (n // 64 * 64 for n in pixels.shape[:2])  # the float prior knows whole hyper-latents only
         pixels = pixels[:height, :width]
         for quality in POINTS:
-            y = coding.analyse(codec.model, [pixels], [quality])
-            float_ += float(network.code(y, torch.tensor([quality / 100]))[1])
-            (tile,) = coding.quantise(codec.model, y, [quality])
+            tiling = Tiling.uniform(pixels.shape, quality)
+            y = codec.model.ops.numpy(encoder.analyse(codec.model, [pixels], tiling))
+            float_ += float(network.code(torch.from_numpy(y), torch.tensor([quality / 100]))[1])
+            (tile,) = encoder.quantise(codec.model, codec.model.ops.array(y), tiling)
             for symbols, indices in tile.parts:
                 log_scale = torch.from_numpy(indices.astype(np.float32)) / 8 + SCALE_MIN_LOG2
                 exact += float(gaussian_bits(torch.from_numpy(symbols), log_scale).sum())
@@ -118,7 +124,7 @@ def fitted_tables_cost(network: Network, codec: Codec, images: Sequence[Path]) -
     for path in images:
         pixels = read_rgb(path)
         for quality in POINTS:
-            for tile in coding.symbols(codec.model, [pixels], [quality]):
+            for tile in encoder.symbols(codec.model, [pixels], Tiling.uniform(pixels.shape, quality)):
                 fitted += sum(codec.model.coder.bits(*part) for part in tile.parts)
                 gaussian += sum(plain.model.coder.bits(*part) for part in tile.parts)
     return fitted / gaussian

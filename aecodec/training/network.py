@@ -1,16 +1,16 @@
-"""The model as it is trained: float transforms, a float twin of the exact prior, and the tables over quality."""
+"""The model as it is trained: the parameters of its networks, and its tables over quality as a few knots."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from .. import rate
-from ..layers import Block, Depthwise
-from ..prior import STEPS, WEIGHT_BITS
-from ..rate import LAMBDA_MAX, LAMBDA_MIN, FloatStructure, gaussian_bits
-from ..transforms import Analysis, Design, HyperAnalysis, Synthesis
+from ..model import rate, structure
+from ..model.fixed_point import WEIGHT_BITS
+from ..model.rate import LAMBDA_MAX, LAMBDA_MIN, gaussian_bits
+from ..model.structure import Design, Layer
+from ..model.torch_ops import TorchOperations
 
 KNOTS = 8
 
@@ -40,54 +40,17 @@ def add_noise(x: Tensor) -> Tensor:
     return x + (torch.rand_like(x) - 0.5)
 
 
-class TrainablePrior(nn.Module, FloatStructure):
-    """`Structure` in float, with gradients."""
+class Reducible(TorchOperations):
+    """Operations whose residual branches, not the sums that they add to, may be computed in bfloat16."""
 
-    def __init__(self, d: Design):
-        super().__init__()
-        p, n, w = d.hyper, d.latents, d.context
-        self.layers = nn.ModuleDict()
-        self.layers["hyper_enter"] = nn.Linear(d.hyper_latents, 4 * p)
-        self.layers["hyper_up"] = nn.Linear(p, 4 * p)
-        for name in ("hyper_block0", "hyper_block1"):
-            for part, layer in Block(p, 2 * p).named_children():
-                self.layers[f"{name}_{part}"] = layer
-        for s in range(STEPS):
-            self.layers[f"context{s}_enter"] = nn.Linear(p + n, w)
-            self.layers[f"context{s}_depthwise"] = Depthwise(w, edge=False)
-            self.layers[f"context{s}_mix"] = nn.Linear(w, w)
-            for g in range(4):
-                head = nn.Linear(w, n // 2)
-                nn.init.zeros_(head.bias)
-                with torch.no_grad():
-                    head.weight.mul_(0.3)
-                self.layers[f"context{s}_head{g}"] = head
-        self.layers["fine_enter"] = nn.Linear(p + n, d.fine_context)
-        for part, layer in Block(d.fine_context, d.fine_context).named_children():
-            self.layers[f"fine_block_{part}"] = layer
-        head = nn.Linear(d.fine_context, 2 * d.fine)
-        nn.init.zeros_(head.bias)
-        with torch.no_grad():
-            head.weight.mul_(0.3)
-        self.layers["fine_head"] = head
-        self.hyper_rate = Knots(p)
+    reduced = False
 
-    @torch.no_grad()
-    def clamp_(self) -> None:
-        """Keep the weights within what fixed point can hold."""
-        limit = 0.999 * 2 ** (15 - WEIGHT_BITS)
-        for layer in self.layers.values():
-            layer.get_parameter("weight").clamp_(-limit, limit)
-
-    def pointwise(self, name: str, x: Tensor, columns: int | None = None) -> Tensor:
-        layer = self.layers[name]
-        return F.linear(x, layer.get_parameter("weight")[:, :columns], layer.get_parameter("bias"))
-
-    def depthwise(self, name: str, x: Tensor) -> Tensor:
-        return self.layers[name](x)  # type: ignore[no-any-return]
-
-    def scale(self, name: str, x: Tensor, quality: Tensor) -> Tensor:
-        return x * torch.exp(getattr(self, name)(quality))
+    def residual(self, x: Tensor, mix: Callable[[Tensor], Tensor], pointwise: Callable[[Tensor], Tensor]) -> Tensor:
+        if not torch.is_grad_enabled():
+            return super().residual(x, mix, pointwise)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.reduced):
+            branch = pointwise(mix(x))
+        return x + branch
 
 
 class Network(nn.Module):
@@ -96,11 +59,15 @@ class Network(nn.Module):
     def __init__(self, d: Design):
         super().__init__()
         self.design = d
+        self.tensors: dict[str, Tensor] = {}  # weights and biases, by the names that weights files have for them
+        for name, layer in structure.layers(d).items():
+            made = _layer(name, layer)
+            _hang(self, name.replace("prior.", "prior.layers."), made)
+            self.tensors |= {f"{name}.{kind}": value for kind, value in made.named_parameters()}
+        self._transforms = Reducible(self.tensors, torch.device("cpu"))
+        self._prior = TorchOperations(self.tensors, torch.device("cpu"))
         span = math.log(LAMBDA_MAX / LAMBDA_MIN) / 2  # the best step size goes with 1/sqrt(λ)
-        self.analysis = Analysis(d)
-        self.hyper_analysis = HyperAnalysis(d)
-        self.prior = TrainablePrior(d)
-        self.synthesis = Synthesis(d)
+        self.get_submodule("prior").add_module("hyper_rate", Knots(d.hyper))
         self.analysis_rate = Knots(d.eighth)
         self.synthesis_rate = Knots(d.eighth)
         self.gain = Knots(d.latents, span)  # log of what multiplies y before it is quantised
@@ -112,14 +79,25 @@ class Network(nn.Module):
 
     def reduce(self, reduced: bool) -> None:
         """Whether the branches of the transforms' blocks are computed in bfloat16. What they are added to never is."""
-        for block in (*self.analysis.modules(), *self.synthesis.modules()):
-            if isinstance(block, Block):
-                block.reduced = reduced
+        self._transforms.reduced = reduced
+
+    def matrices(self) -> list[nn.Parameter]:
+        """The weights of 1x1 convolutions."""
+        return [p for name, p in self.named_parameters() if name.endswith(".weight") and p.ndim == 2]
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Keep the prior's weights within what fixed point can hold."""
+        limit = 0.999 * 2 ** (15 - WEIGHT_BITS)
+        for name, value in self.tensors.items():
+            if name.startswith("prior.") and name.endswith(".weight"):
+                value.clamp_(-limit, limit)
 
     def forward(self, pixels: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """``pixels``: ``[B, H, W, 3]`` -> reconstruction, bits ``[B]``."""
-        latents, bits = self.code(self.analysis(pixels, torch.exp(self.analysis_rate(t))), t)
-        return self.synthesis(latents, torch.exp(self.synthesis_rate(t))), bits
+        latents = structure.analysis(self._transforms, self.design, pixels, torch.exp(self.analysis_rate(t)))
+        latents, bits = self.code(latents, t)
+        return structure.synthesis(self._transforms, self.design, latents, torch.exp(self.synthesis_rate(t))), bits
 
     def code(self, latents: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Main and fine latents ``[B, h, w, N + M]`` -> the same as they are decoded, bits ``[B]``.
@@ -130,17 +108,18 @@ class Network(nn.Module):
         perturb = add_noise if self.training else torch.round
         y, fine = latents[..., : self.design.latents], latents[..., self.design.latents :]
         hyper_gain = torch.exp(self.hyper_gain(t))
-        z = self.hyper_analysis(y) * hyper_gain
+        z = structure.hyper_analysis(self._prior, y) * hyper_gain
         bits = gaussian_bits(perturb(z), self.hyper_scale(t)).sum((1, 2, 3))
-        features = self.prior.features(round_through(z) / hyper_gain, t, y.shape[1], y.shape[2])
+        hyper_rate = torch.exp(self.get_submodule("prior.hyper_rate")(t))
+        features = structure.hyper_synthesis(self._prior, round_through(z) / hyper_gain, hyper_rate, *y.shape[1:3])
 
         def quantise(rest: Tensor) -> tuple[Tensor, Tensor]:
             return perturb(rest), round_through(rest)
 
         gain, offset = torch.exp(self.gain(t)), self.scale_offset(t)
-        y, y_bits = rate.code(self.prior, features, y, gain, offset, quantise)
+        y, y_bits = rate.code(self._prior, features, y, gain, offset, quantise)
         gain, offset = torch.exp(self.fine_gain(t)), self.fine_scale_offset(t)
-        fine, fine_bits = rate.code_fine(self.prior, features, y, fine, gain, offset, quantise)
+        fine, fine_bits = rate.code_fine(self._prior, features, y, fine, gain, offset, quantise)
         coded = (t >= rate.FINE_FROM).float()
         return torch.cat((y, fine * coded[:, None, None, None]), -1), bits + y_bits + fine_bits * coded
 
@@ -150,3 +129,40 @@ def fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+class _Parameters(nn.Module):
+    """The weight and the bias of a layer."""
+
+    def __init__(self, weight: Tensor, bias: Tensor):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+
+
+def _layer(name: str, layer: Layer) -> _Parameters:
+    """A layer as training starts: blocks are the identity, and depthwise convolutions near it."""
+
+    def uniform(limit: float, *shape: int) -> Tensor:
+        return limit * (2 * torch.rand(*shape) - 1)
+
+    zeros = torch.zeros(layer.rows)
+    if not layer.columns:
+        weight = uniform(0.1, *layer.shape)
+        weight[:, 1, 1] += 1
+        return _Parameters(weight, zeros)
+    if name.endswith("project"):
+        return _Parameters(torch.zeros(layer.shape), zeros)
+    limit = layer.columns**-0.5
+    if "head" in name:
+        return _Parameters(uniform(0.3 * limit, *layer.shape), zeros)
+    return _Parameters(uniform(limit, *layer.shape), uniform(limit, layer.rows))
+
+
+def _hang(root: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module where its name, with dots, says, below modules that hold nothing else."""
+    *way, last = name.split(".")
+    for part in way:
+        if part not in dict(root.named_children()):
+            root.add_module(part, nn.Module())
+        root = root.get_submodule(part)
+    root.add_module(last, module)

@@ -7,7 +7,7 @@ choice between the two nearest integers (SGA: Yang, Bamler, Mandt 2020). What a 
 symbols cost less.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -16,13 +16,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import coding, objective, rate
-from .coding import Part
+from . import encoder, objective
+from .decoder import channels
+from .encoder import Part, Quantised, factors_of
+from .geometry import LATENT, Box, Tiling
 from .image import Pixels
 from .loading import LOADING
-from .model import Model
-from .prior import ACTIVATION_BITS, SCALE_MIN_LOG2, TABLE_BITS
-from .tiles import LATENT, Box, grid
+from .model import rate
+from .model.entropy import SCALE_MIN_LOG2
+from .model.fixed_point import ACTIVATION_BITS, TABLE_BITS
+from .model.structure import hyper_synthesis
+from .model.weights import Model
 
 Steps = tuple[tuple[float, bool], ...]  # their sizes, and whether they are taken under soft rounding or without any
 
@@ -49,18 +53,18 @@ Loss = Callable[[Tensor, Tensor, Quantise], Tensor]  # of y and z, in units of t
 def symbols(
     m: Model,
     pixels: Pixels,
-    qualities: Sequence[int],
-    tile_size: int,
+    tiling: Tiling,
     effort: int,
     progress: Callable[[float], object] | None = None,
-) -> Iterator[tuple[int, list[Part]]]:
-    """Places and parts of a picture's tiles after the rounds of an ``effort`` of 1 to `MOST`.
+) -> Iterator[Quantised]:
+    """A picture's tiles after the rounds of an ``effort`` of 1 to `MOST`.
 
     The same each time on the same machine with as many threads. ``progress`` is called with the share that is done,
     after each step.
     """
-    with torch.inference_mode(False), torch.enable_grad(), m.in_float32():  # whatever the caller's modes are
-        search = Search(m, pixels, qualities, tile_size)
+    # whatever the caller's modes are
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(m.ops.device.type, enabled=False):
+        search = Search(m, pixels, tiling)
         rounds: list[Steps | int] = [*DIRECT, *ANNEALED]
         del rounds[effort:]
         total = sum(r if isinstance(r, int) else len(r) for r in rounds) * len(search.tiles)
@@ -68,7 +72,7 @@ def symbols(
             if progress:
                 progress(step / total)
     for place, tile in enumerate(search.tiles):
-        yield place, tile.parts
+        yield Quantised(0, place, tile.parts, tile.latents * 2**ACTIVATION_BITS)
 
 
 @dataclass
@@ -86,21 +90,18 @@ class _Tile:
 class Search:
     """One picture: its pixels, its tiles, and the plane of ŷ that they make together."""
 
-    def __init__(self, m: Model, pixels: Pixels, qualities: Sequence[int], tile_size: int):
-        self.m, self.pixels = m, coding.tensor(pixels, m.device)
-        self.prior = rate.FloatPrior(m.prior.tensors)
-        self.random = torch.Generator(m.device).manual_seed(0)
-        y = coding.analyse(m, [pixels], qualities, tile_size)[0].clone()
-        height, width, _ = y.shape
-        self.qualities = coding.by_latent(m, height, width, tile_size, qualities)
-        channels = coding.channels(m, set(self.qualities.flatten().tolist()))
-        self.plane = y.new_zeros(height, width, channels)
+    def __init__(self, m: Model, pixels: Pixels, tiling: Tiling):
+        self.m, self.tiling, self.pixels = m, tiling, m.ops.array(pixels)
+        self.prior, self.tables = rate.float_prior(m.entropy)
+        self.lagrangian = m.ops.array(m.lagrangian)
+        self.random = torch.Generator(m.ops.device).manual_seed(0)
+        y = encoder.analyse(m, [pixels], tiling)[0].clone()
+        self.plane = y.new_zeros(*y.shape[:2], channels(m, set(tiling.qualities)))
         self.tiles = []
-        for box in grid(height, width, tile_size // LATENT):
-            quality = int(self.qualities[box.top, box.left])
+        for box, quality in zip(tiling.boxes, tiling.qualities, strict=True):
             part = y[None, box.rows, box.columns]
             with torch.no_grad():
-                z = coding.hyper_latents(m, part, quality)
+                z = encoder.hyper_latents(m, part, quality)
             parts, latents = self._quantise(part, z, quality)
             self.tiles.append(_Tile(box, quality, part, z, parts, latents))
             self._place(box, latents)
@@ -113,7 +114,7 @@ class Search:
         else:
             descend = partial(direct, steps=steps)
         for tile in self.tiles:
-            gain, (height, width) = coding.gain(self.m, tile.quality).float() * 0.5**TABLE_BITS, tile.y.shape[1:3]
+            gain, (height, width) = encoder.gain(self.m, tile.quality).float() * 0.5**TABLE_BITS, tile.y.shape[1:3]
             # the context wants whole cells: what is added at the border is dropped again
             y = (F.pad(tile.y, (0, 0, 0, width % 2, 0, height % 2)) * gain).requires_grad_()
             z = tile.z.clone().requires_grad_()
@@ -131,7 +132,8 @@ class Search:
         self.plane[box.rows, box.columns, : latents.shape[-1]] = latents
 
     def _quantise(self, y: Tensor, z: Tensor, quality: int) -> tuple[list[Part], Tensor]:
-        found, latents = coding.quantise_batch(self.m, y, z, quality)
+        with torch.no_grad():
+            found, latents = encoder.quantise_batch(self.m, y, z, quality)
         parts: list[Part] = [(part[0], indices[0]) for part, indices in found]
         return parts, latents[0].float().clone() * 0.5**ACTIVATION_BITS
 
@@ -139,20 +141,21 @@ class Search:
         """Bits of the tile on disk and λ times the distortion of the 8-bit pixels that it reaches."""
         with torch.no_grad():
             error = self._error(tile, latents, as_bytes=True)
-        return 8 * len(coding.code(self.m, parts, tile.quality).words) + float(error)
+        return 8 * len(encoder.code(self.m, parts, tile.quality).words) + float(error)
 
     def _error(self, tile: _Tile, latents: Tensor, as_bytes: bool) -> Tensor:
         """λ times the distortion, times the pixels: those of the tile and those of its neighbours that it blends into.
 
         What pools over a picture, as MS-SSIM does, pools over these pixels.
         """
-        outer = tile.box.grown(self.m.synthesis.halo, *self.plane.shape[:2])
+        outer = tile.box.grown(self.m.design.synthesis_halo, *self.plane.shape[:2])
         inner, place = tile.box.within(outer), outer.scaled(LATENT)
         around = self.plane[outer.rows, outer.columns].clone()
         around[inner.rows, inner.columns, : latents.shape[-1]] = latents
-        factors = coding.factors_of(self.m.synthesis_rate, self.qualities[outer.rows, outer.columns])
+        quality = self.tiling.plane[outer.rows, outer.columns]
+        factors = factors_of(self.m.synthesis_rate, quality)
         x = self.m.synthesis(around[None], factors)[0] * 255
-        original = self.pixels[place.rows, place.columns].float()
+        original = self.pixels[place.rows, place.columns]
         x = x[: original.shape[0], : original.shape[1]]
         if original.shape[2] == 1:
             x = x.mean(2, keepdim=True)
@@ -160,7 +163,7 @@ class Search:
             x = x.clamp(0, 255).round()
         mix = self.m.objective
         # the neighbours have their own λ
-        weight = self.m.lagrangian[self.qualities[outer.rows, outer.columns]]
+        weight = self.lagrangian[quality]
         weight = weight.repeat_interleave(LATENT, 0).repeat_interleave(LATENT, 1)
         weight = weight[: original.shape[0], : original.shape[1], None]
         error: Tensor = mix.mse * (weight * (x - original).square()).sum() / original.shape[2]
@@ -171,17 +174,18 @@ class Search:
 
     def _loss(self, tile: _Tile, y: Tensor, z: Tensor, quantise: Quantise) -> Tensor:
         """Bits and λ times the distortion of ``y`` and ``z``, in units of the symbols, with a relaxed rounding."""
-        tables, quality, (height, width) = self.prior.tensors, tile.quality, tile.y.shape[1:3]
+        tables, quality, (height, width) = self.tables, tile.quality, tile.y.shape[1:3]
 
         def table(name: str) -> Tensor:
             return tables[name][quality].expand(1, 1, 1, -1)
 
         n = self.m.design.latents
-        gain = coding.gain(self.m, quality).float() * 0.5**TABLE_BITS
+        gain = encoder.gain(self.m, quality).float() * 0.5**TABLE_BITS
         latents, fine = (y / gain)[..., :n], (y / gain)[..., n:]
-        hyper_scale = torch.from_numpy(self.m.hyper_index[quality] / 8.0 + SCALE_MIN_LOG2).float().to(self.m.device)
+        hyper_scale = self.m.ops.array(self.m.entropy.hyper_index[quality] / 8.0 + SCALE_MIN_LOG2)
         symbols = quantise(z)
-        features = self.prior.features(symbols * tables["hyper_inverse_gain"][quality], quality, *y.shape[1:3])
+        hyper = symbols * tables["hyper_inverse_gain"][quality]
+        features = hyper_synthesis(self.prior, hyper, tables["hyper_rate"][quality], *y.shape[1:3])
 
         def twice(x: Tensor) -> tuple[Tensor, Tensor]:
             return (quantise(x),) * 2
@@ -192,7 +196,7 @@ class Search:
         latents, bits = rate.code(self.prior, features, latents, table("gain"), offset, twice, inside)
         latents, features, fine = (x[:, :height, :width] for x in (latents, features, fine))
         total = rate.gaussian_bits(symbols, hyper_scale).sum() + bits.sum()
-        if self.m.prior.has_fine(quality):
+        if self.m.entropy.has_fine(quality):
             offset = table("fine_scale_offset") + SCALE_MIN_LOG2
             fine, bits = rate.code_fine(self.prior, features, latents, fine, table("fine_gain"), offset, twice)
             latents, total = torch.cat((latents, fine), -1), total + bits.sum()

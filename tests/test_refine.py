@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from aecodec import Codec, TargetMissed, container, model
+from aecodec import Codec, TargetMissed, container
+from aecodec.geometry import Box, Tiling
 from aecodec.image import Plane
+from aecodec.model import weights
 from aecodec.objective import OBJECTIVES, distortion
-from aecodec.search import Search, _choose, _soft_round
-from aecodec.tiles import Box
+from aecodec.refine import Search, _choose, _soft_round
 
 from .conftest import SMALL, psnr
 
@@ -52,7 +53,7 @@ def test_the_search_is_reproducible(codec: Codec, small: Plane) -> None:
 
 def test_progress(codec: Codec, photo: Plane) -> None:
     shares: list[float] = []
-    codec.compress(photo[:40, :560], 40, np.zeros((40, 512), int), effort=2, progress=shares.append)
+    codec.compress(photo[:40, :560], 40, roi=np.zeros((40, 512), int), effort=2, progress=shares.append)
     np.testing.assert_allclose(shares, np.arange(1, 17) / 16, err_msg="four steps for each of four tiles")
     shares.clear()
     codec.compress(photo[:40, :40], 40, progress=shares.append)
@@ -91,10 +92,10 @@ def test_an_interruption_leaves_no_file(small_image: Image.Image, tmp_path: Path
 
 INTERRUPTED = """
 import os, signal, sys
-from aecodec import search
+from aecodec import refine
 from aecodec.cli import app
-step = search._choose
-search._choose = lambda *args, **kwargs: (os.kill(os.getpid(), signal.SIGINT), step(*args, **kwargs))[1]
+step = refine._choose
+refine._choose = lambda *args, **kwargs: (os.kill(os.getpid(), signal.SIGINT), step(*args, **kwargs))[1]
 app(["compress", sys.argv[1], "--effort", "9"])
 """
 
@@ -115,10 +116,10 @@ def test_tiles_of_several_qualities(codec: Codec, photo: Plane) -> None:
     """Neighbours are part of what is searched for: no tile pays for what another one gains."""
     picture, roi = photo[:128, :370], np.zeros((128, 370), int)
     roi[:, 128:256] = 40
-    weight = codec.model.lagrangian[torch.from_numpy(20 + roi[..., None])].numpy()
+    weight = codec.model.lagrangian[20 + roi[..., None]]
     costs = []
     for effort in range(5):
-        data = codec.compress(picture, 20, roi, effort)
+        data = codec.compress(picture, 20, roi=roi, effort=effort)
         assert [tile.quality for tile in container.read(data).tiles] == [20, 60, 20]
         error = codec.decompress(data, "numpy").astype(float) - picture
         costs.append(8 * len(data) + (weight * error**2).sum() / 3)
@@ -128,7 +129,7 @@ def test_tiles_of_several_qualities(codec: Codec, photo: Plane) -> None:
 
 
 def test_the_error_of_a_tile_counts_what_it_changes_around_it(codec: Codec, photo: Plane) -> None:
-    search = Search(codec.model, photo[:384, :384], [20, 30, 40, 50, 60, 70, 80, 90, 100], 128)
+    search = Search(codec.model, photo[:384, :384], Tiling(384, 384, 128, (20, 30, 40, 50, 60, 70, 80, 90, 100)))
     tile, plane = search.tiles[4], search.plane
     whole = replace(tile, box=Box(0, 0, *plane.shape[:2]))
     changed = tile.latents + 0.5
@@ -159,7 +160,7 @@ def test_effort_out_of_range(codec: Codec, small: Plane, effort: int) -> None:
     with pytest.raises(ValueError, match="effort"):
         codec.compress(small, effort=effort)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="effort"):
-        patch.delattr(Codec, "_encode")  # before any work is done
+        patch.delattr(Codec, "_tiles")  # before any work is done
         codec.compress_to(small, bpp=1, effort=effort)
 
 
@@ -167,8 +168,8 @@ FIRST = """
 import torch
 with torch.inference_mode():
     import aecodec, numpy
-    data = aecodec.compress(numpy.full((20, 30, 3), 90, numpy.uint8), device="cpu", effort=1)
-    print(len(data) == len(aecodec.compress(numpy.full((20, 30, 3), 90, numpy.uint8), device="cpu", effort=1)))
+    data = aecodec.compress(numpy.full((20, 30, 3), 90, numpy.uint8), effort=1)
+    print(len(data) == len(aecodec.compress(numpy.full((20, 30, 3), 90, numpy.uint8), effort=1)))
 """
 
 
@@ -188,7 +189,7 @@ def test_the_search_within_a_mode_without_gradients(codec: Codec, small: Plane) 
 def eye(fine_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Codec:
     """The same networks as `fine`, as if they were trained for the eye."""
     path = tmp_path_factory.mktemp("eye") / "eye.safetensors"
-    model.write(path, load_file(fine_weights), asdict(SMALL), "eye")
+    weights.write(path, load_file(fine_weights), asdict(SMALL), "eye")
     return Codec(device="cpu", weights=path)
 
 

@@ -1,9 +1,14 @@
-"""The geometry: tiles that are coded alone, windows that bound the transforms' memory. Units are latents, 16 pixels."""
+"""The geometry: boxes, tiles that are coded alone, views of a picture, windows that bound the transforms' memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
 
 LATENT = 16  # pixels per latent on each side
+TILE = 512  # pixels per side, in files that we write
 WINDOW = 96  # latents per side of a window's core: a picture of up to 1536x1536 pixels is transformed in one piece
 
 
@@ -61,6 +66,63 @@ def grid(height: int, width: int, size: int) -> list[Box]:
         for top in range(0, height, size)
         for left in range(0, width, size)
     ]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A picture's tiles: squares of ``side`` pixels in raster order, smaller at the right and at the bottom, each at a
+    quality of its own.
+    """
+
+    height: int  # of the picture, in pixels
+    width: int
+    side: int
+    qualities: tuple[int, ...]
+
+    @classmethod
+    def uniform(cls, shape: Sequence[int], quality: int, side: int = TILE) -> "Tiling":
+        """One quality for all tiles of a picture of the ``shape`` ``[H, W, ...]``."""
+        height, width = shape[:2]
+        return cls(height, width, side, (quality,) * (-(-height // side) * -(-width // side)))
+
+    def of_qualities(self, qualities: Sequence[int]) -> "Tiling":
+        """The same tiles at other qualities."""
+        return Tiling(self.height, self.width, self.side, tuple(qualities))
+
+    @property
+    def whole(self) -> Box:
+        """The picture in latents."""
+        return Box(0, 0, latent_size(self.height), latent_size(self.width))
+
+    @cached_property
+    def boxes(self) -> list[Box]:
+        """The tiles in latents."""
+        return grid(self.whole.height, self.whole.width, self.side // LATENT)
+
+    @cached_property
+    def plane(self) -> npt.NDArray[np.int64]:
+        """The quality of every latent, ``[h, w]``."""
+        plane = np.empty((self.whole.height, self.whole.width), np.int64)
+        for box, quality in zip(self.boxes, self.qualities, strict=True):
+            plane[box.rows, box.columns] = quality
+        return plane
+
+
+@dataclass(frozen=True)
+class View:
+    """What is wanted of a picture: a box of its pixels, each pixel of the result the mean of ``shrink`` squared."""
+
+    box: Box
+    shrink: int = 1
+
+    @classmethod
+    def whole(cls, height: int, width: int, shrink: int = 1) -> "View":
+        return cls(Box(0, 0, height, width), shrink)
+
+    @property
+    def result(self) -> Box:
+        """In pixels of the result: every one that the box touches."""
+        return self.box.covering(self.shrink)
 
 
 def windows(part: Box, halo: int, height: int, width: int, size: int = WINDOW) -> Iterator[tuple[Box, Box]]:

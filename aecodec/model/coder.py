@@ -11,7 +11,7 @@ import constriction
 import numpy as np
 import numpy.typing as npt
 
-from .errors import Corrupt
+from ..errors import Corrupt
 
 PRECISION = 16  # bits of a table's total; the coder's own 24 bits are 2^8 times finer
 ESCAPE_CLASSES = 16  # bit lengths of an escaped value, uniformly coded

@@ -10,16 +10,17 @@ from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from . import coding, container
+from . import container
 from .container import Data, Header, Tile
+from .decoder import channels, decode_batch, tiling_of
+from .encoder import covered
 from .errors import BadChecksum, Corrupt, Truncated
-from .model import Model
-from .prior import STEPS, SYMBOL_LIMIT
-from .tiles import LATENT, Box, grid, latent_size
+from .geometry import Box
+from .model.entropy import SYMBOL_LIMIT
+from .model.numpy_ops import Floats
+from .model.structure import Array
+from .model.weights import Model
 
 NAMED = 8  # damaged tiles that are named one by one
 EFFORT = 16  # times the length of the file that checksums are computed over, in search of tiles
@@ -108,71 +109,73 @@ def _next_whole(whole: bytes, start: int, budget: int) -> tuple[int, int]:
     return len(whole), budget
 
 
-def decode(m: Model, found: Remains) -> tuple[Tensor, str]:
+def decode(m: Model, found: Remains) -> tuple[Array, str]:
     """Latents ŷ ``[h, w, channels]`` in units of 2^-8, and in words what is damaged."""
-    header = found.header
-    height, width = latent_size(header.height), latent_size(header.width)
-    channels = coding.channels(m, {tile.quality for tile in found.tiles if tile})
-    plane = torch.zeros(height, width, channels, dtype=torch.float32, device=m.device)
-    known = torch.zeros(height, width, dtype=torch.bool, device=m.device)
-    damaged = []
-    for place, box in enumerate(grid(height, width, header.tile_size // LATENT)):
-        tile, parts, whole = found.tiles[place], 0, 0
+    tiling = tiling_of(found.header, found.tiles)
+    shape = tiling.plane.shape
+    plane = np.zeros((*shape, channels(m, {tile.quality for tile in found.tiles if tile})), np.float32)
+    known, damaged = np.zeros(shape, np.bool_), []
+    for place, (box, tile) in enumerate(zip(tiling.boxes, found.tiles, strict=True)):
+        parts, whole = 0, 0
         if tile:
-            whole = _parts(m, tile.quality)
+            whole = m.entropy.parts(tile.quality)
             try:
-                latents, parts = coding.decode_batch(m, [tile], box), whole
+                latents, parts = decode_batch(m, [tile], box), whole
             except Corrupt:
                 if tile is found.cut:
                     latents, parts = _decode_start(m, tile, box)
         if parts:
-            plane[box.rows, box.columns, : latents.shape[-1]] = latents[0]
+            plane[box.rows, box.columns, : latents.shape[-1]] = m.ops.numpy(latents[0])
             known[box.rows, box.columns] = parts > 1  # the hyper-latents alone say less than the neighbours
         if parts < whole or not tile:
             damaged.append(f"{place} ({parts} of {whole} parts are left)" if parts else str(place))
     if not damaged:
-        return plane, ""
+        return m.ops.array(plane), ""
     names = ", ".join(damaged[:NAMED]) + (", ..." if len(damaged) > NAMED else "")
-    return fill(plane, known), f"{len(damaged)} of {header.tile_count} tiles are damaged: {names}"
+    told = f"{len(damaged)} of {found.header.tile_count} tiles are damaged: {names}"
+    return m.ops.array(fill(plane, known)), told
 
 
-def _parts(m: Model, quality: int) -> int:
-    """Of a tile: the hyper-latents, the steps, and the fine latents where the quality has them."""
-    return 1 + STEPS + m.prior.has_fine(quality)
-
-
-def _decode_start(m: Model, tile: Tile, box: Box) -> tuple[Tensor, int]:
+def _decode_start(m: Model, tile: Tile, box: Box) -> tuple[Array, int]:
     """ŷ ``[1, h, w, channels]`` of a tile whose end is missing, and how many of its parts were there."""
-    parts, sound, check = 0, True, 0
+    there, sound, check = 0, True, 0
     try:
         decoder = m.coder.decoder(tile.words)
     except Corrupt:
         sound = False
-
-    def next_part(indices: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-        nonlocal parts, sound, check
-        if sound:
-            symbols = decoder.decode(indices[0])[None]
-            sound = not decoder.starved and int(np.abs(symbols).max()) <= SYMBOL_LIMIT
-        if not sound:
-            return np.zeros(indices.shape, np.int32)
-        parts, check = parts + 1, crc32(coding.covered(symbols), check)
-        return symbols
-
-    latents = coding.latents_of(m, box, 1, tile.quality, next_part)
+    with m.ops.inference():
+        tiles = m.entropy.tiles(1, box.height, box.width, tile.quality)
+        for _ in range(tiles.parts):
+            _, index = tiles.predict()
+            symbols = np.zeros(index.shape, np.int32)  # the means, for what is missing
+            if sound:
+                decoded = decoder.decode(m.entropy.ops.integers(index[0], np.uint8))
+                sound = not decoder.starved and int(np.abs(decoded).max()) <= SYMBOL_LIMIT
+            if sound:
+                symbols, there, check = decoded[None], there + 1, crc32(covered(decoded), check)
+            tiles.update(m.entropy.ops.number(symbols))
     # what has all its symbols was not cut: if they are not the right ones, it was changed
-    return latents, 0 if parts == _parts(m, tile.quality) and check != tile.symbol_crc else parts
+    changed = there == tiles.parts and check != tile.symbol_crc
+    return m.ops.array(tiles.latents), 0 if changed else there
 
 
-def fill(plane: Tensor, known: Tensor) -> Tensor:
+def fill(plane: Floats, known: npt.NDArray[np.bool_]) -> Floats:
     """``[h, w, C]`` with what is not known, ``[h, w]``, from a pyramid of averages (Gortler et al. 1996, push-pull)."""
     if known.all() or not known.any():
         return plane
     height, width = known.shape
+    down, right = height % 2, width % 2
     sums, counts = (
-        F.avg_pool2d(x.permute(2, 0, 1)[None], 2, ceil_mode=True, divisor_override=1)[0].permute(1, 2, 0)
-        for x in (plane * known[..., None], known[..., None].float())
+        np.pad(x, ((0, down), (0, right), (0, 0))).reshape(-(-height // 2), 2, -(-width // 2), 2, -1).sum((1, 3))
+        for x in (plane * known[..., None], known[..., None].astype(np.float32))
     )  # [h/2, w/2, C], [h/2, w/2, 1]
-    coarse = fill(sums / counts.clamp(min=1), counts[..., 0] > 0)
-    smooth = F.interpolate(coarse.permute(2, 0, 1)[None], scale_factor=2, mode="bilinear")[0].permute(1, 2, 0)
-    return torch.where(known[..., None], plane, smooth[:height, :width])
+    coarse = fill(sums / np.maximum(counts, 1), counts[..., 0] > 0)
+    smooth = _doubled(_doubled(coarse).swapaxes(0, 1)).swapaxes(0, 1)
+    return np.where(known[..., None], plane, smooth[:height, :width])
+
+
+def _doubled(x: Floats) -> Floats:
+    """Twice as many rows, linearly interpolated between the middles of the old ones."""
+    above, below = np.concatenate((x[:1], x[:-1])), np.concatenate((x[1:], x[-1:]))
+    pairs: Floats = np.stack((0.25 * above + 0.75 * x, 0.75 * x + 0.25 * below), 1)
+    return pairs.reshape(-1, *x.shape[1:])

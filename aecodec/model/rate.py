@@ -1,24 +1,16 @@
 """The rate of latents in float, with gradients: what training and the encoder's search minimise."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from .layers import activate, depthwise
-from .prior import (
-    ACTIVATION_BITS,
-    GROUP,
-    SCALE_MIN_LOG2,
-    SCALES,
-    STEPS,
-    TABLE_BITS,
-    WEIGHT_BITS,
-    Structure,
-)
+from .entropy import SCALE_MIN_LOG2, SCALES, EntropyModel
+from .fixed_point import ACTIVATION_BITS, TABLE_BITS
+from .structure import GROUP, STEPS, Operations, context, fine_context
+from .torch_ops import TorchOperations
 
 LAMBDA_MIN, LAMBDA_MAX = 0.0005, 5.0
 FINE_FROM = 0.5  # t from which fine latents are coded: below, leaving them out costs next to nothing
@@ -62,7 +54,7 @@ def gaussian_bits(x: Tensor, log2_scale: Tensor) -> Tensor:
 
 
 def code(
-    prior: Structure,
+    ops: Operations,
     features: Tensor,
     y: Tensor,
     gain: Tensor,
@@ -84,7 +76,7 @@ def code(
     values = list(torch.zeros_like(target))  # ŷ so far, in the latents' own scale
     symbols, log_scales = [], []
     for s in range(STEPS):
-        raw = torch.stack(prior.step(s, features, _in_place(values)))  # [4, B, h/2, w/2, N/2]
+        raw = torch.stack(context(ops, s, features, _in_place(values)))  # [4, B, h/2, w/2, N/2]
         mean = raw[..., :n] * gain[s]
         symbol, seen = quantise(target[s] - mean)
         symbols.append(symbol)
@@ -95,7 +87,7 @@ def code(
 
 
 def code_fine(
-    prior: Structure,
+    ops: Operations,
     features: Tensor,
     latents: Tensor,
     f: Tensor,
@@ -104,7 +96,7 @@ def code_fine(
     quantise: Callable[[Tensor], tuple[Tensor, Tensor]],
 ) -> tuple[Tensor, Tensor]:
     """Fine latents f ``[B, h, w, M]`` -> f̂ and their bits ``[B]``. ``latents``: ŷ; the rest as in `code`."""
-    raw = prior.fine(features, latents)
+    raw = fine_context(ops, features, latents)
     mean = raw[..., : f.shape[-1]] * gain
     symbols, seen = quantise(f * gain - mean)
     bits = gaussian_bits(symbols, raw[..., f.shape[-1] :] + offset)
@@ -126,42 +118,9 @@ def _in_place(parts: list[Tensor]) -> Tensor:
     return x.flatten(5, 6).flatten(3, 4).flatten(1, 2)
 
 
-class FloatStructure(Structure):
-    """What is the same in every float version of the prior."""
-
-    def activate(self, x: Tensor) -> Tensor:
-        return activate(x)
-
-    def add(self, x: Tensor, y: Tensor) -> Tensor:
-        return x + y
-
-    def concatenate(self, x: Tensor, y: Tensor) -> Tensor:
-        return torch.cat((x, y), -1)
-
-
-class FloatPrior(FloatStructure):
-    """The weights of an exact prior in float32, which has gradients and is nearly the same.
-
-    ``tensors``: as `ExactPrior` holds them, integers in float64.
-    """
-
-    def __init__(self, tensors: Mapping[str, Tensor]):
-        self.tensors = {}
-        for name, value in tensors.items():
-            bits = TABLE_BITS
-            if name.endswith(".weight"):
-                bits = WEIGHT_BITS
-            elif name.endswith(".bias"):
-                bits = WEIGHT_BITS + ACTIVATION_BITS
-            elif name.endswith("scale_offset"):
-                bits = ACTIVATION_BITS
-            self.tensors[name] = (value * 0.5**bits).float()
-
-    def pointwise(self, name: str, x: Tensor, columns: int | None = None) -> Tensor:
-        return F.linear(x, self.tensors[f"{name}.weight"][:, :columns], self.tensors[f"{name}.bias"])
-
-    def depthwise(self, name: str, x: Tensor) -> Tensor:
-        return depthwise(x, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])
-
-    def scale(self, name: str, x: Tensor, quality: int) -> Tensor:
-        return x * self.tensors[name][quality]
+def float_prior(entropy: EntropyModel) -> tuple[TorchOperations, dict[str, Tensor]]:
+    """The layers of an entropy model on torch, and its tables over quality, as floats, which have gradients."""
+    found = {name: value.float() for name, value in entropy.ops.real().items()}
+    bits = {name: ACTIVATION_BITS if name.endswith("scale_offset") else TABLE_BITS for name in entropy.tables}
+    tables = {name: (value * 0.5 ** bits[name]).float() for name, value in entropy.tables.items()}
+    return TorchOperations(found, entropy.ops.device), tables

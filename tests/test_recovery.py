@@ -8,12 +8,11 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 import aecodec
-from aecodec import AecError, Codec, DamageWarning, NotAec, UnsupportedFeature, container, salvage
+from aecodec import AecError, Codec, DamageWarning, NotAec, UnsupportedFeature, container, recovery
 from aecodec.cli import app
 from aecodec.image import Plane
 
@@ -33,7 +32,7 @@ def picture(photo: Plane) -> Plane:
 @pytest.fixture(scope="module")
 def tiled(codec: Codec, picture: Plane) -> bytes:
     """Six tiles of 128 pixels, without alpha."""
-    return codec.compress(picture[..., :3], 60, np.zeros(picture.shape[:2], int))
+    return codec.compress(picture[..., :3], 60, roi=np.zeros(picture.shape[:2], int))
 
 
 def tiles_of(data: bytes) -> list[slice]:
@@ -87,7 +86,7 @@ def test_a_changed_tile_costs_itself_alone(codec: Codec, tiled: bytes, picture: 
     found, whole = conceal(codec, bytes(data), f"1 of 6 tiles are damaged: {place}$"), codec.decompress(tiled, "numpy")
     same = (found == whole).all(2)
     assert not same[box(place)].all()
-    same[box(place, codec.model.synthesis.halo * 16)] = True
+    same[box(place, codec.model.design.synthesis_halo * 16)] = True
     assert same.all()
     guess = psnr(found[box(place)], picture[box(place)][..., :3])
     assert guess > 8, "the neighbours tell something"
@@ -99,7 +98,7 @@ def test_a_changed_head_of_a_chunk_costs_nothing(codec: Codec, tiled: bytes, pla
     """The tile's own checksum says that it is whole."""
     data = bytearray(tiled)
     data[tiles_of(tiled)[place].start + offset] ^= 9
-    found = salvage.parse(bytes(data), 1 << 20)
+    found = recovery.parse(bytes(data), 1 << 20)
     assert found.tiles[place] == container.read(tiled).tiles[place]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -113,7 +112,7 @@ def test_lost_chunks(tiled: bytes) -> None:
     where, tiles = tiles_of(tiled), container.read(tiled).tiles
 
     def places(data: bytes) -> list[int]:
-        return [tiles.index(t) if t in tiles else -1 for t in salvage.parse(data, 1 << 20).tiles]
+        return [tiles.index(t) if t in tiles else -1 for t in recovery.parse(data, 1 << 20).tiles]
 
     zeros = tiled[: where[1].start] + bytes(where[3].stop - where[1].start) + tiled[where[4].start :]
     assert places(zeros) == [0, -1, -1, -1, 4, 5]
@@ -131,7 +130,7 @@ def test_lost_chunks(tiled: bytes) -> None:
 
     assert places(damaged(1, 2, 4)) == [0, -1, -1, 3, -1, 5]
     assert places(damaged(1, 2)[: where[5].start + 30])[:5] == [0, -1, -1, 3, 4]
-    cut = salvage.parse(damaged(1)[: where[2].start + 30], 1 << 20)
+    cut = recovery.parse(damaged(1)[: where[2].start + 30], 1 << 20)
     assert cut.tiles[2] is cut.cut is not None, "the start of the one after a damaged one"
 
 
@@ -148,8 +147,8 @@ def test_checksums_take_no_more_than_their_budget(tiled: bytes, monkeypatch: pyt
         return crc32(payload, start)
 
     monkeypatch.setattr(container, "crc32", counted)
-    salvage.parse(data, 1 << 20)
-    assert spent < (salvage.EFFORT + 3) * len(data)
+    recovery.parse(data, 1 << 20)
+    assert spent < (recovery.EFFORT + 3) * len(data)
 
 
 def test_a_warning_names_the_line_that_asked(codec: Codec, tiled: bytes) -> None:
@@ -213,22 +212,22 @@ def test_what_cannot_be_salvaged(codec: Codec, tiled: bytes) -> None:
 def test_the_search_for_tiles_ends(tiled: bytes) -> None:
     """A file of nothing but heads of chunks, each as long as the rest of the file."""
     heads = b"".join(b"TILE" + (20_000 - i).to_bytes(4, "little") for i in range(0, 16_000, 8))
-    found = salvage.parse(tiled[:HEADER] + heads + bytes(20_000), 1 << 20)
+    found = recovery.parse(tiled[:HEADER] + heads + bytes(20_000), 1 << 20)
     assert len(found.tiles) == 6
 
 
 def test_fill_is_between_what_it_is_made_of() -> None:
-    plane = torch.zeros(5, 7, 2)
+    plane = np.zeros((5, 7, 2), np.float32)
     plane[:, 0], plane[:, 6] = 10.0, 20.0
-    known = torch.zeros(5, 7, dtype=torch.bool)
+    known = np.zeros((5, 7), np.bool_)
     known[:, [0, 6]] = True
-    filled = salvage.fill(plane, known)
+    filled = recovery.fill(plane, known)
     np.testing.assert_array_equal(filled[known], plane[known])
-    middle: npt.NDArray[np.float32] = filled[~known].numpy()
+    middle: npt.NDArray[np.float32] = filled[~known]
     assert middle.min() >= 10
     assert middle.max() <= 20
     assert filled[2, 1, 0] < filled[2, 5, 0]
-    assert (salvage.fill(plane, torch.zeros_like(known)) == plane).all(), "nothing to make it of"
+    assert (recovery.fill(plane, np.zeros_like(known)) == plane).all(), "nothing to make it of"
 
 
 def test_command_line(tiled: bytes, tmp_path: Path) -> None:

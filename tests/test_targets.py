@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from aecodec import Codec, TargetMissed, container, control
+from aecodec import Codec, TargetMissed, container, targets
 from aecodec.cli import app
-from aecodec.control import BEST, OCTAVES, Region, crossing, offsets
 from aecodec.image import Plane
 from aecodec.metrics.ssimulacra2 import ssimulacra2
+from aecodec.roi import Region, offsets
+from aecodec.targets import BEST, OCTAVES, crossing
 
 from .conftest import psnr
 
@@ -105,15 +106,15 @@ def test_hidden_pixels_are_without_error_in_a_score(codec: Codec, small: Plane) 
 def test_scores_of_tiny_pictures(codec: Codec, small: Plane, shape: tuple[int, int, int]) -> None:
     picture = np.dstack((small, small[..., :1] | 1))[: shape[0], : shape[1], : shape[2]]
     data = codec.compress_to(picture, ssimulacra2=30)
-    assert control.ssimulacra2(picture[..., :3], codec.decompress(data, "numpy")[..., :3]) >= 30
+    assert targets.ssimulacra2(picture[..., :3], codec.decompress(data, "numpy")[..., :3]) >= 30
 
 
 def test_a_score_takes_numpy_alone() -> None:
     program = """
 import sys, numpy
-from aecodec import control
+from aecodec import targets
 gray = numpy.arange(400, dtype=numpy.uint8).reshape(20, 20, 1)
-assert control.ssimulacra2(gray, gray, gray[..., 0] > 9) == 100
+assert targets.ssimulacra2(gray, gray, gray[..., 0] > 9) == 100
 print({"torch", "scipy"} & set(sys.modules))
 """
     done = subprocess.run((sys.executable, "-c", program), check=True, capture_output=True, text=True, timeout=60)
@@ -126,9 +127,9 @@ def test_no_file_is_scored_twice(codec: Codec, small: Plane, effort: int, monkey
 
     def score(original: Plane, decoded: Plane, where: object) -> float:
         scored.append(decoded.tobytes())
-        return control.psnr(original, decoded)
+        return targets.psnr(original, decoded)
 
-    monkeypatch.setitem(control.SCALES, "psnr", replace(control.SCALES["psnr"], score=score))
+    monkeypatch.setitem(targets.SCALES, "psnr", replace(targets.SCALES["psnr"], score=score))
     with pytest.raises(TargetMissed):
         codec.compress_to(small, psnr=90, effort=effort)
     assert len(scored) == len(set(scored)) > 1
@@ -209,7 +210,7 @@ def test_a_region_of_interest(codec: Codec, photo: Plane) -> None:
     """Its tiles get better, the others stay, and the file costs less than the better quality everywhere."""
     roi = np.zeros(photo.shape[:2], np.int8)
     roi[130:250, 260:370] = 40  # within one tile of 128 pixels
-    data = codec.compress(photo, 30, roi)
+    data = codec.compress(photo, 30, roi=roi)
     decoded, plain = (codec.decompress(d, "numpy") for d in (data, codec.compress(photo, 30)))
     inside = slice(128, 256), slice(256, 384)
     assert psnr(decoded[inside], photo[inside]) > psnr(plain[inside], photo[inside]) + 4
@@ -218,9 +219,9 @@ def test_a_region_of_interest(codec: Codec, photo: Plane) -> None:
     header = container.read(data).header
     assert (header.quality, header.tile_size) == (30, 128)
     with pytest.raises(ValueError, match="roi"):
-        codec.compress(photo, 30, roi[1:])
+        codec.compress(photo, 30, roi=roi[1:])
     with pytest.raises(ValueError, match="roi"):
-        codec.compress(photo, 30, roi.astype(float))
+        codec.compress(photo, 30, roi=roi.astype(float))
 
 
 def test_a_region_within_a_size(codec: Codec, photo: Plane) -> None:
@@ -305,5 +306,5 @@ def test_masks_of_many_kinds(tmp_path: Path) -> None:
 
 def test_psnr_of_more_rows_than_are_looked_at_together(photo: Plane) -> None:
     other = photo[::-1]
-    assert control.psnr(photo, other) == pytest.approx(psnr(photo, other))
-    assert control.psnr(photo, photo) > 130
+    assert targets.psnr(photo, other) == pytest.approx(psnr(photo, other))
+    assert targets.psnr(photo, photo) > 130

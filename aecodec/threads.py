@@ -1,0 +1,127 @@
+"""Several cores: pieces of a layer, or tiles, on threads that compute with one core each and never wait actively.
+
+The pieces are the same however many threads there are, and with them every bit of the result. The threads that torch
+and BLAS bring along share each sum instead: on a machine with other work they wait for each other without end, and take
+ten times as long as one.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+from .devices import torch_for
+
+T = TypeVar("T")
+
+NAME = "aecodec-piece"  # what the threads' names begin with
+
+_lock = threading.RLock()
+_pools: dict[tuple[bool, int], ThreadPoolExecutor] = {}
+_jobs = 1  # that share the cores
+
+
+def each(function: Callable[[T], object], items: Iterable[T], torch: bool) -> None:
+    """Call ``function`` with every item, on several threads if there are cores for them. Raises what it raises.
+
+    ``torch``: whether it computes with torch, or else with NumPy.
+    """
+    wanted, count = list(items), max(1, _cores(torch) // _jobs)
+    inside = threading.current_thread().name.startswith(NAME)  # of one of these threads already
+    if count == 1 or inside or (len(wanted) == 1 and not torch):
+        for item in wanted:
+            function(item)
+    else:
+        list(_pool(torch, count).map(function, wanted))
+
+
+@contextmanager
+def sharing(jobs: int) -> Iterator[None]:
+    """While so many jobs run at once."""
+    global _jobs  # noqa: PLW0603 - the cores are the process's
+    before, _jobs = _jobs, jobs
+    try:
+        yield
+    finally:
+        _jobs = before
+
+
+def _cores(torch: bool) -> int:
+    """As many as the process may use, or as torch was told to."""
+    if torch:
+        return int(torch_for("this").get_num_threads())
+    return _blas()[1]
+
+
+@cache
+def _blas() -> tuple[Any, int]:
+    """What controls NumPy's BLAS, and with how many threads it would compute."""
+    controller = ThreadpoolController().select(user_api="blas")
+    found = [library.num_threads for library in controller.lib_controllers]
+    return controller, max(found, default=os.cpu_count() or 1)
+
+
+_limits: list[Any] = []  # in force, one for all who need it
+
+
+@contextmanager
+def one_for_blas() -> Iterator[None]:
+    """While NumPy's BLAS is to leave it to `each` how many threads there are.
+
+    The limit is the process's: it comes with the first who needs it and goes with the last.
+    """
+    global _users  # noqa: PLW0603
+    with _lock:
+        if not _users:
+            _limits.append(_blas()[0].limit(limits=1))
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if not _users:
+                _limits.pop().restore_original_limits()
+
+
+_users = 0
+
+
+def _pool(torch: bool, count: int) -> ThreadPoolExecutor:
+    with _lock:
+        pool = _pools.get((torch, count))
+        if pool is None:
+            pool = _pools[torch, count] = ThreadPoolExecutor(count, NAME)
+            if torch:
+                _begin(pool, count)
+    return pool
+
+
+def _begin(pool: ThreadPoolExecutor, count: int) -> None:
+    """Have each thread compute with one core. Torch takes that for the default of later threads, which is undone."""
+    torch, together = torch_for("this"), threading.Barrier(count)
+    before = torch.get_num_threads()
+
+    def begin(_: int) -> None:
+        together.wait()  # each of them
+        torch.set_num_threads(1)
+
+    list(pool.map(begin, range(count)))
+    torch.set_num_threads(before)
+
+
+def _forget() -> None:
+    """Of a forked child: threads do not come along."""
+    global _users, _lock
+    _pools.clear()
+    _limits.clear()
+    _users, _lock = 0, threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # no process forks on Windows
+    os.register_at_fork(after_in_child=_forget)
