@@ -1,5 +1,6 @@
 """The codec end to end: sizes, kinds of pictures, windows, threads, devices."""
 
+import io
 import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -276,7 +277,8 @@ def test_symbols_beyond_the_limit_are_refused(codec: Codec) -> None:
 @pytest.mark.parametrize(
     "picture",
     [
-        np.zeros((4, 4), float),
+        np.full((4, 4), 1.5),
+        np.zeros((4, 4), np.int16),
         np.zeros((4, 4, 5), np.uint8),
         np.zeros((0, 4, 3), np.uint8),
         Image.new("RGB", (0, 5)),
@@ -284,7 +286,7 @@ def test_symbols_beyond_the_limit_are_refused(codec: Codec) -> None:
         torch.full((3, 4, 4), 200.0),
         torch.full((3, 4, 4), torch.nan),
         torch.zeros(60, 4, 3, dtype=torch.uint8),
-        "x.png",
+        object(),
     ],
 )
 def test_no_picture(codec: Codec, picture: Any) -> None:

@@ -169,9 +169,9 @@ def test_pictures_of_one_size_go_together(codec: Codec, photo: Plane, monkeypatc
     together: list[int] = []
     analyse = encoder.analyse
 
-    def counted(m: Any, pictures: Any, *rest: Any) -> Any:
+    def counted(m: Any, pictures: Any, *rest: Any, **named: Any) -> Any:
         together.append(len(pictures))
-        return analyse(m, pictures, *rest)
+        return analyse(m, pictures, *rest, **named)
 
     monkeypatch.setattr(encoder, "analyse", counted)
     pictures = [photo[i : i + 128, :128] for i in range(20)] + [photo[:40, :50]] + [photo[i:, :, :1] for i in range(2)]
