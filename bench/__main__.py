@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,7 @@ import torch
 import typer
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from aecodec import Codec
 
@@ -37,7 +38,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 
 Data = Annotated[Path | None, typer.Option(help="A folder of images; photographs of scikit-image if not given.")]
 Out = Annotated[Path | None, typer.Option(help="A folder for the results.")]
-
 
 PICTURE_QUALITY = 10  # of JPEG in the README's picture: low enough for the eye to tell the codecs apart
 
@@ -85,16 +85,9 @@ def rd(
         samples, skipped = _survey(data, bar)
         _make(out)
         task = bar.add_task("files", total=len(samples) * sum(len(c.qualities) for c in chosen))
-
-        def show(count: int) -> None:
-            bar.advance(task, count)
-            done, total = bar.tasks[task].completed, bar.tasks[task].total or 1
-            if bar.disable and done * 10 // total > (done - count) * 10 // total:
-                print(f"{done:.0f} of {total:.0f} files", file=sys.stderr)
-
         cache = measure.Cache(measure.default_cache())
         with _stoppable(bar):
-            measured = measure.measure(samples, chosen, list(slow_metrics), cache, show)
+            measured = measure.measure(samples, chosen, list(slow_metrics), cache, partial(_advance, bar, task))
             compared = _compared(samples, chosen, bar) if out else []
     found = rd_module.summarise(samples, skipped, chosen, absent, slow_metrics, against, measured)
     if out:
@@ -130,7 +123,8 @@ def _compared(samples: Sequence[images.Sample], chosen: Sequence[codecs.Peer], b
     task = bar.add_task("pictures")
 
     def show(count: int, total: int) -> None:
-        bar.update(task, advance=count, total=total)
+        bar.update(task, total=total)
+        _advance(bar, task, count)
 
     return pictures.compare(samples, chosen, measure.default_cache().with_name("pictures"), show)
 
@@ -203,9 +197,10 @@ def compare(old: Path, new: Path) -> None:
 
 @app.command()
 def speed(data: Data = None, out: Out = None) -> None:
-    """Encoding and decoding at 1 and 2 threads, ours and the peers' in turns; start-up; memory up to 100 megapixels.
+    """Encoding and decoding, ours and the peers' in turns: warm with 1 and 2 threads, and in new processes; memory.
 
-    The image is the first one of the folder; it all takes a few minutes. With --out: speed.json, which the next `rd`
+    On the machine as it is, which should be idle, and again beside as many busy processes as there are processors. The
+    image is the first one of the folder; it all takes some ten minutes. With --out: speed.json, which the next `rd`
     with the same folder puts into its report.
     """
     with _progress() as bar:
@@ -216,6 +211,8 @@ def speed(data: Data = None, out: Out = None) -> None:
         sample = large[0]
         image, _ = images.read(sample.path)
         present, absent = codecs.roster()
+        if why := speed_module.why_not_without_torch():
+            absent = absent | {speed_module.WITHOUT_TORCH: why}
         found: speed_module.Results = {
             "kind": speed_module.KIND,
             "model": Codec(device="cpu").model.id.hex(),
@@ -223,25 +220,26 @@ def speed(data: Data = None, out: Out = None) -> None:
             "image": f"{sample.name}, {image.width}x{image.height}",
             "versions": {name: peer.version for name, peer in present.items()},
             "absent": absent,
-            "codecs": {},
-            "start_up": {},
             "memory": {},
         }
         counts = [n for n in speed_module.THREADS if n <= measure.cores()]
-        task = bar.add_task("", total=len(counts) + 1 + len(speed_module.MEGAPIXELS))
+        task = bar.add_task("", total=len(speed_module.STATES) * (len(counts) + 1) + len(speed_module.MEGAPIXELS))
 
         def begin(what: str) -> None:
             bar.update(task, description=what)
             if bar.disable:
                 print(what, file=sys.stderr)
 
-        for threads in counts:
-            begin(f"codecs, {threads} thread(s)")
-            found["codecs"][str(threads)] = speed_module.codec_speed(sample.path, threads)
-            bar.advance(task)
-        begin("start-up")
-        found["start_up"] = speed_module.interleaved(speed_module.start_up_tasks(), 5)
-        bar.advance(task)
+        for state in speed_module.STATES:
+            found[state] = {"codecs": {}}
+            with speed_module.busy(measure.cores() if state == "busy" else 0):
+                for threads in counts:
+                    begin(f"{state}: codecs, {threads} thread(s)")
+                    found[state]["codecs"][str(threads)] = speed_module.codec_speed(sample.path, threads)
+                    bar.advance(task)
+                begin(f"{state}: new processes")
+                found[state]["start_up"] = speed_module.start_up(sample.path)
+                bar.advance(task)
         for megapixels in speed_module.MEGAPIXELS:
             begin(f"memory, {megapixels} MP")
             found["memory"][str(megapixels)] = speed_module.peak_memory(megapixels, image)
@@ -433,6 +431,15 @@ def _make(out: Path | None) -> None:
             tempfile.TemporaryFile(dir=out).close()
         except OSError as error:
             raise typer.BadParameter(f"{out}: {error.strerror}") from None
+
+
+def _advance(bar: Progress, task: TaskID, count: int) -> None:
+    """Move the bar on; where there is none, say each tenth."""
+    bar.advance(task, count)
+    shown = bar.tasks[task]
+    done, total = shown.completed, shown.total or 1
+    if bar.disable and done * 10 // total > (done - count) * 10 // total:
+        print(f"{done:.0f} of {total:.0f} {shown.description}", file=sys.stderr)
 
 
 def _progress() -> Progress:

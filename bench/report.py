@@ -129,30 +129,26 @@ def _speed(path: Path, model: str) -> str:
         return _paragraph("Not measured: python -m bench speed, with the same --out, does.")
     except ValueError as error:
         return _paragraph(str(error))
-    threads = found["codecs"]
-    ways = [(way, count) for way in ("encode", "decode") for count in threads]
-    names = list(next(iter(threads.values())))
-    header = ["milliseconds per megapixel", "bpp"]
-    header += [f"{way}, {count} thread{'s' if count != '1' else ''}" for way, count in ways]
-    rows = [
-        [name, f"{threads['1'][name]['bpp']:.2f}", *(f"{1000 * threads[count][name][way]:.0f}" for way, count in ways)]
-        for name in names
-        if all(name in rows for rows in threads.values())
-    ]
-    start = [[name, f"{1000 * seconds:.0f} ms"] for name, seconds in found["start_up"].items()]
+    other = "" if found["model"] == model else f" The model was another one, {found['model']}."
+    text = _paragraph(f"{found['image']}; medians, all codecs in turns. {found['machine']}.{other}")
+    for state in [state for state in speed.STATES if state in found]:
+        threads = found[state]["codecs"]
+        ways = [(way, count) for way in ("encode", "decode") for count in threads]
+        header = [f"{state}, one warm process: ms per megapixel", "bpp"]
+        header += [f"{way}, {count} thread{'s' if count != '1' else ''}" for way, count in ways]
+        rows = [
+            [name, f"{row['bpp']:.2f}", *(f"{1000 * threads[count][name][way]:.0f}" for way, count in ways)]
+            for name, row in next(iter(threads.values())).items()
+            if all(name in rows for rows in threads.values())
+        ]
+        start = [[name, f"{1000 * seconds:.0f} ms"] for name, seconds in found[state]["start_up"].items()]
+        text += _table(header, rows) + _table([f"{state}, a new process", "time"], start)
     memory = [
         [f"{size} megapixels, {way}", f"{m['gibibytes']:.2f} GiB", f"{m['seconds']:.1f} s"]
         for size, both in found["memory"].items()
         for way, m in both.items()
     ]
-    other = "" if found["model"] == model else f" The model was another one, {found['model']}."
-    note = f"{found['image']}, all codecs in turns in one warm process; medians. {found['machine']}.{other}"
-    return (
-        _table(header, rows)
-        + _paragraph(note)
-        + _table(["start of a new process", "median"], start)
-        + _table(["the command line on a large file", "peak memory", "time"], memory)
-    )
+    return text + _table(["the command line on a large file", "peak memory", "time"], memory)
 
 
 def _provenance(found: Results) -> str:

@@ -1,11 +1,10 @@
 """What a run has found, printed."""
 
-import math
 from typing import Any
 
 from . import codecs, rd
 from .metrics import LABELS
-from .speed import Results
+from .speed import STATES, Results
 
 WIDTH = 44  # of a codec's name in the tables
 
@@ -73,16 +72,26 @@ def _print_circumstances(found: rd.Results) -> None:
 
 
 def print_speed(found: Results) -> None:
-    print(f"{found['image']} on {found['machine']}; milliseconds per megapixel, and times those of {codecs.JPEG}")
-    for threads, rows in found["codecs"].items():
-        anchor = rows.get(codecs.JPEG, {"encode": math.nan, "decode": math.nan})
-        for name, row in rows.items():
-            cells = [f"{way} {1000 * row[way]:8.1f} {row[way] / anchor[way]:7.1f} x" for way in ("encode", "decode")]
-            print(f"{threads} threads  {name:22} {row['bpp']:.2f} bpp  {'  '.join(cells)}")
+    """Times, and for each peer how many times as long ours takes."""
+    print(f"{found['image']} on {found['machine']}")
     for name, reason in found["absent"].items():
         print(f"absent: {name}: {reason}")
-    for name, seconds in found["start_up"].items():
-        print(f"{name:24} {1000 * seconds:8.1f} ms")
+    for state in [state for state in STATES if state in found]:
+        for threads, rows in found[state]["codecs"].items():
+            print(f"\n{state}, {threads} thread(s): milliseconds per megapixel, and how many times that ours takes")
+            for name, row in rows.items():
+                cells = [_beside(way, row[way], rows.get(codecs.OURS, {}).get(way)) for way in ("encode", "decode")]
+                print(f"{name:24} {row['bpp']:.2f} bpp  {'  '.join(cells)}")
+        times = found[state]["start_up"]
+        print(f"\n{state}, new processes: milliseconds, and how many times that ours takes")
+        for name, seconds in times.items():
+            _, _, way = name.partition(": ")
+            print(_beside(f"{name:30}", seconds, times.get(f"{codecs.OURS}: {way}")))
+    print()
     for megapixels, both in found["memory"].items():
         for way, row in both.items():
             print(f"{megapixels:>4} MP {way:10} {row['gibibytes']:.2f} GiB {row['seconds']:6.1f} s")
+
+
+def _beside(what: str, seconds: float, ours: float | None) -> str:
+    return f"{what} {1000 * seconds:8.1f}" + (f" {ours / seconds:7.2f} x" if ours else "")

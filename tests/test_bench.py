@@ -614,7 +614,7 @@ def test_tables_show_the_committed_figures(codec: Codec, name: str) -> None:
             assert cells == [f"{rates[metric][codec_name]['mean']:+.1f} %" for metric in metrics.METRICS]
             shown += 1
         elif cells[0].isdigit():
-            of = [speeds["codecs"][threads][codec_name] for threads in ("1", "2")]
+            of = [speeds["idle"]["codecs"][threads][codec_name] for threads in ("1", "2")]
             assert cells == [f"{1000 * row[way]:.0f}" for way in ("encode", "decode") for row in of]
             shown += 1
     assert shown > 8
@@ -645,13 +645,17 @@ def test_efforts_are_codecs_of_their_own(few: None, one_photo: Path, tmp_path: P
 
 def test_a_speed_run_and_its_place_in_the_report(few: None, one_photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "codec_speed", lambda path, threads: speed._codec_speed(path, threads, 1))
-    monkeypatch.setattr(speed, "start_up_tasks", lambda: {"import torch": lambda: None})
+    monkeypatch.setattr(speed, "start_up", lambda path: {"import torch": 2.0, f"{OURS}: decode": 3.0, "x: decode": 2.0})
+    monkeypatch.setattr(speed, "why_not_without_torch", lambda: "not possible: no torch")
     monkeypatch.setattr(speed, "peak_memory", lambda size, image: {"compress": {"gibibytes": size / 4, "seconds": 1}})
     (one_photo / "a.png").write_bytes(b"not the first readable one")
     monkeypatch.setattr(speed, "roster", codecs.roster)
     result = run("speed", "--data", one_photo, "--out", one_photo)
     assert result.exit_code == 0, result.output
     assert "100 MP compress   25.00 GiB" in result.output
+    assert f"absent: {speed.WITHOUT_TORCH}: not possible: no torch" in result.output
+    assert len(re.findall(r"^x: decode +2000.0 +1.50 x$", result.output, re.M)) == 2
+    assert re.findall(r"^(idle|busy), new processes", result.output, re.M) == ["idle", "busy"]
     run("rd", "--data", one_photo, "--out", one_photo)
     page = (one_photo / "report.html").read_text("utf-8")
     assert "25.00 GiB" in page
