@@ -34,10 +34,10 @@ STYLES = {
     JPEG_XL: ("#cc79a7", "P"),
 }
 OTHERS = (("#e69f00", "."), *((colour, ".") for colour, _ in list(STYLES.values())[1:]))  # dashed
-INK, GROUND = "#010203", "#fdfeff"  # what stands for them while drawing; a page's colours take their place
+INK = "#010203"  # stands for the colour of text while drawing, which depends on the scheme
 _SCHEMES = """<style>
-svg { color: #222; --ground: #fff }
-@media (prefers-color-scheme: dark) { svg { color: #ddd; --ground: #181a1b } }
+svg { color: #222; background: #fff }
+@media (prefers-color-scheme: dark) { svg { color: #ddd; background: #181a1b } }
 </style>"""
 
 
@@ -50,7 +50,7 @@ def rate_distortion(found: Results, metric: str) -> str:
     if not images:
         return ""
     paint: Any = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
-    paint |= dict.fromkeys(("figure.facecolor", "axes.facecolor", "legend.facecolor", "savefig.facecolor"), GROUND)
+    paint |= dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none")
     # the same figures give the same file, and text stays text
     with mpl.rc_context({"svg.hashsalt": "aecodec", "svg.fonttype": "none", "grid.color": INK, **paint}):
         figure = Figure(figsize=(5.6, 4.2 + 0.2 * -(-len(found["codecs"]) // 2)), layout="constrained")
@@ -69,8 +69,8 @@ def rate_distortion(found: Results, metric: str) -> str:
                 lw=3 if name == OURS else 1.5,
                 zorder=4 if name == OURS else 3,
             )
-        rates, (low, high) = _useful(curves)
-        axes.set(xlim=rates, ylim=(max(low, LEAST.get(metric, low)), high), ylabel=LABELS[metric])
+        rates, values = _useful(metric, curves)
+        axes.set(xlim=rates, ylim=values, ylabel=LABELS[metric])
         if metric == "butteraugli":  # the better, the less
             axes.invert_yaxis()
         for place, (name, entry) in enumerate(published(found).items()):
@@ -90,30 +90,30 @@ def rate_distortion(found: Results, metric: str) -> str:
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    drawn = buffer.getvalue().replace(INK, "currentColor").replace(GROUND, "var(--ground)")
-    return drawn.replace("<defs>", f"{_SCHEMES}\n <defs>", 1)
+    return buffer.getvalue().replace(INK, "currentColor").replace("<defs>", f"{_SCHEMES}\n <defs>", 1)
 
 
-def _useful(curves: dict[str, Curve]) -> tuple[Limits, Limits]:
-    """The limits of the axes: rates of ours up to `MOST_BPP`, and values that are no worse than the worst of these.
+def _useful(metric: str, curves: dict[str, Curve]) -> tuple[Limits, Limits]:
+    """The limits of the axes: where ours has useful points, and values that are no worse than the worst of these.
 
-    All rates and values where ours has less than two such points.
+    All rates and values where ours has less than two.
     """
+    least = LEAST.get(metric, -np.inf)
     shown = np.concatenate(list(curves.values()))
-    ours = curves[OURS] if OURS in curves else shown[:0]
-    ours = ours[ours[:, 0] <= MOST_BPP]
+    ours = curves.get(OURS, shown[:0])
+    ours = ours[(ours[:, 0] <= MOST_BPP) & (ours[:, 1] >= least)]
     if len(ours) < 2:
         ours = shown
-    least, most = ours[:, 0].min(), ours[:, 0].max()
-    values = shown[(least <= shown[:, 0]) & (shown[:, 0] <= most), 1]
+    left, right = ours[:, 0].min(), ours[:, 0].max()
+    values = shown[(left <= shown[:, 0]) & (shown[:, 0] <= right), 1]
     low, high = values.min(), values.max()
     worst, best = ours[0, 1], ours[-1, 1]
     if worst < best:
         low = max(low, worst)
     else:
         high = min(high, worst)
-    margin = 0.03 * (high - low)
-    return (least / 1.1, most * 1.1), (low - margin, high + margin)
+    margin = 0.03 * (high - low) or 1
+    return (left / 1.1, right * 1.1), (low - margin, high + margin)
 
 
 def published(found: Results) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def _comparison(picture: Picture) -> str:
             for rate in rates
         ],
     }
-    places = {str(place): f"{rate} bits per pixel" for place, rate in enumerate(rates)}
+    places = {str(place): f"{rate} bpp" for place, rate in enumerate(rates)}
     zooms = {"fit": "fit", "1": "1:1", "2": "2x", "4": "4x"}
     size = f'width="{picture.width}" height="{picture.height}" draggable="false"'
     return f"""<section class="comparison">
