@@ -8,8 +8,8 @@ from .images import centre
 from .pictures import Picture, Version
 
 SHOWN = (OURS, AVIF, JPEG)
-DETAIL = 224  # pixels a side: four of them beside each other fill a page
-RATES = (0.1, 0.2, 0.4)  # of those that pictures come in; at more one sees little
+DETAIL = 192  # pixels a side: four of them beside each other fit a page, and all of them into 2 MB
+RATES = (0.2, 0.4, 0.8)  # of those that pictures come in: less is no use to anyone
 
 
 def write(pictures: Sequence[Picture], model: str, command: str, out: Path) -> Path:
@@ -46,7 +46,7 @@ def _cell(version: Version | None, path: Path) -> str:
 
 def _detail(version: Version, path: Path) -> str:
     """Write it, and how the page shows it."""
-    centre(version.image(), DETAIL, DETAIL).save(path, lossless=True, quality=100, method=6)
+    centre(version.image(), DETAIL, DETAIL).save(path, lossless=True)
     return f"![]({path.name})"
 
 

@@ -559,7 +559,7 @@ def test_the_gallery_is_small_and_tells_what_was_printed(few: None, one_photo: P
     assert {path.name for path in out.glob("*.webp")} == set(shown)
     for name in shown:
         with Image.open(out / name) as detail:
-            assert detail.size == (gallery.DETAIL, 200)
+            assert detail.size == (gallery.DETAIL, gallery.DETAIL)
     figures = re.findall(r"quality \d+, (\d+) bytes, PSNR (\S+) dB", result.output)
     assert len(figures) >= 4
     assert figures == re.findall(r"<br>(\d+) bytes<br>PSNR (\S+) dB", page)
