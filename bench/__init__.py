@@ -2,6 +2,6 @@
 
 from importlib.util import find_spec
 
-_MISSING = [name for name in ("matplotlib", "pytorch_msssim", "scipy", "skimage") if not find_spec(name)]
+_MISSING = [name for name in ("matplotlib", "scipy", "skimage") if not find_spec(name)]
 if _MISSING:
     raise SystemExit(f'the bench needs {", ".join(_MISSING)}: pip install ".[bench]"')

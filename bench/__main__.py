@@ -1,29 +1,32 @@
 """What the README's figures come from."""
 
+import contextlib
 import json
 import math
 import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from aecodec import Codec
 
-from . import codecs, images, measure, metrics, plot
+from . import codecs, images, measure, metrics, pictures, plot, text
 from . import effort as effort_module
 from . import everyday as everyday_module
 from . import exactness as exactness_module
+from . import gallery as gallery_module
 from . import macs as macs_module
 from . import rd as rd_module
 from . import report as report_module
@@ -33,10 +36,10 @@ from .metrics import LABELS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__)
 
-WIDTH = 44  # of a codec's name in the tables
-
 Data = Annotated[Path | None, typer.Option(help="A folder of images; photographs of scikit-image if not given.")]
 Out = Annotated[Path | None, typer.Option(help="A folder for the results.")]
+
+PICTURE_QUALITY = 10  # of JPEG in the README's picture: low enough for the eye to tell the codecs apart
 
 
 @app.callback()
@@ -82,22 +85,10 @@ def rd(
         samples, skipped = _survey(data, bar)
         _make(out)
         task = bar.add_task("files", total=len(samples) * sum(len(c.qualities) for c in chosen))
-
-        def show(count: int) -> None:
-            bar.advance(task, count)
-            done, total = bar.tasks[task].completed, bar.tasks[task].total or 1
-            if bar.disable and done * 10 // total > (done - count) * 10 // total:
-                print(f"{done:.0f} of {total:.0f} files", file=sys.stderr)
-
         cache = measure.Cache(measure.default_cache())
-        try:
-            measured = measure.measure(samples, chosen, list(slow_metrics), cache, show)
-        except BrokenProcessPool:
-            bar.console.print("a worker was killed, most likely for want of memory; run again to go on", style="red")
-            raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            bar.console.print("stopped; run again to go on")
-            raise typer.Exit(130) from None
+        with _stoppable(bar):
+            measured = measure.measure(samples, chosen, list(slow_metrics), cache, partial(_advance, bar, task))
+            compared = _compared(samples, chosen, bar) if out else []
     found = rd_module.summarise(samples, skipped, chosen, absent, slow_metrics, against, measured)
     if out:
         rd_module.write(found, out)
@@ -108,10 +99,34 @@ def rd(
                 path.write_text(svg, "utf-8")
             else:
                 path.unlink(missing_ok=True)  # of an earlier run
-        page = report_module.write(found, plots, report_module.compare_pictures(samples, chosen), out)
-    _print_rd(found)
+        page = report_module.write(found, plots, compared, out)
+    text.print_rd(found)
     if out:
         print(page)
+
+
+@contextlib.contextmanager
+def _stoppable(bar: Progress) -> Iterator[None]:
+    """Around work in other processes: what is done is kept."""
+    try:
+        yield
+    except BrokenProcessPool:
+        bar.console.print("a worker was killed, most likely for want of memory; run again to go on", style="red")
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        bar.console.print("stopped; run again to go on")
+        raise typer.Exit(130) from None
+
+
+def _compared(samples: Sequence[images.Sample], chosen: Sequence[codecs.Peer], bar: Progress) -> list[pictures.Picture]:
+    """Pictures to look at, those that the cache has from there."""
+    task = bar.add_task("pictures")
+
+    def show(count: int, total: int) -> None:
+        bar.update(task, total=total)
+        _advance(bar, task, count)
+
+    return pictures.compare(samples, chosen, measure.default_cache().with_name("pictures"), show)
 
 
 def _peers(slow: bool, efforts: Sequence[int]) -> tuple[list[codecs.Peer], dict[str, str]]:
@@ -149,66 +164,25 @@ def _test_screens(bar: Progress) -> Path:
     return folder
 
 
-def _print_rd(found: rd_module.Results) -> None:
-    images_of = {metric: rd_module.whole_images(found, metric) for metric in found["bd_rate"]}
-    shown = [m for m in found["bd_rate"] if images_of[m] == images_of["psnr"]]  # whose means are of the same files
-    for name in found["codecs"]:
-        print(f"{name:{WIDTH}} quality      bpp  {'  '.join(LABELS[m] for m in shown)}")
-        table = [rd_module.mean_curve(found, name, metric) for metric in shown]
-        for quality, *rows in zip(found["codecs"][name]["qualities"], *table, strict=False):
-            values = "".join(f"{value:14.3f}" for _, value in rows)
-            print(f"{'':{WIDTH}} {quality:7} {rows[0][0]:8.4f}{values}")
-    print(f"\nBD-rate against {codecs.JPEG}, mean over {len(found['images'])} image(s):")
-    for name in found["codecs"]:
-        rates = [(metric, found["bd_rate"][metric][name]) for metric in found["bd_rate"]]
-        print(f"{name:{WIDTH}} {'  '.join(f'{metric} {rd_module.written(rate):>13}' for metric, rate in rates)}")
-    _print_by_range(found["by_range"])
-    print(f"\nBD-rate of {codecs.OURS} against each of the others:")
-    for name in [name for name in found["codecs"] if name not in (codecs.OURS, *codecs.EFFORTS.values())]:
-        rates = [(m, rd_module.bd_rates(found, m, name, [codecs.OURS])[0][codecs.OURS]) for m in found["bd_rate"]]
-        print(f"{name:{WIDTH}} {'  '.join(f'{metric} {rd_module.written(rate):>13}' for metric, rate in rates)}")
-    for name in [name for name in codecs.EFFORTS.values() if name in found["codecs"]]:
-        rates = [(m, rd_module.bd_rates(found, m, codecs.OURS, [name])[0][name]) for m in found["bd_rate"]]
-        cells = [f"{metric} {rd_module.written(rate, 2)}" for metric, rate in rates]
-        print(f"{name} against {codecs.OURS}: {'  '.join(cells)}")
-    for metric in found["bd_rate"]:
-        for what, names in (
-            ("means", [image for image in found["images"] if image not in images_of[metric]]),
-            ("BD-rates", found["not_in_bd_rate"][metric]),
-        ):
-            if names:
-                print(f"not in the {what} of {metric}, for want of a value from every codec: {', '.join(names)}")
-    _print_circumstances(found)
-
-
-def _print_by_range(tables: dict[str, Any]) -> None:
-    for metric, ranges in tables["bd_rate"].items():
-        print(f"\n{LABELS[metric]}: BD-rate against {tables['anchor']}, by score of SSIMULACRA 2")
-        print("(-: on less than half of the images)")
-        print(f"{'':{WIDTH}}{''.join(f'{name:>15}' for name in ranges)}")
-        for codec in ranges["whole"]:
-            print(f"{codec:{WIDTH}}{''.join(f'{rd_module.written(rates[codec]):>15}' for rates in ranges.values())}")
-        for name, images_left_out in tables["left_out"][metric].items():
-            if images_left_out:
-                print(f"left out of {name}, since curves share less than half of it: {', '.join(images_left_out)}")
-
-
-def _print_circumstances(found: rd_module.Results) -> None:
-    """By what it was measured, and what was not."""
-    for name, codec in found["codecs"].items():
-        print(f"{name}: {'; '.join(part for part in (codec['settings'], codec['version']) if part)}")
-    for metric, version in found["slow_metrics"].items():
-        print(f"{LABELS[metric]}: {version}")
-    for title, entries in (
-        ("absent", found["absent"]),
-        ("left out", found["skipped"]),
-        ("note", found["notes"]),
-        ("failed", rd_module.failures(found)),
-    ):
-        for name, reason in entries.items():
-            print(f"{title}: {name}: {reason}")
-    if found["skipped"]:
-        print(f"{len(found['skipped'])} of {len(found['skipped']) + len(found['images'])} files left out")
+@app.command()
+def gallery(
+    data: Data = None, out: Annotated[Path, typer.Option(help="The folder to fill.")] = Path("docs/gallery")
+) -> None:
+    """A small page of details of a few pictures: ours, AVIF and JPEG at the same rates, with their figures."""
+    with _progress() as bar:
+        samples, _ = _survey(data, bar)
+        _make(out)
+        present, absent = codecs.roster()
+        with _stoppable(bar):
+            compared = _compared(samples, [c for c in present.values() if c.name in gallery_module.SHOWN], bar)
+    for picture, rate, name in product(compared, gallery_module.RATES, gallery_module.SHOWN):
+        version = picture.versions[rate].get(name)
+        print(f"{picture.name}, {rate} bpp, {name}: {version.caption() if version else 'no file so small'}")
+    for name in gallery_module.SHOWN:
+        if name in absent:
+            print(f"absent: {name}: {absent[name]}")
+    command = f"python -m bench gallery{' --data KODAK' if data else ''}"
+    print(gallery_module.write(compared, Codec(device="cpu").model.id.hex(), command, out))
 
 
 @app.command()
@@ -223,9 +197,10 @@ def compare(old: Path, new: Path) -> None:
 
 @app.command()
 def speed(data: Data = None, out: Out = None) -> None:
-    """Encoding and decoding at 1 and 2 threads, ours and the peers' in turns; start-up; memory up to 100 megapixels.
+    """Encoding and decoding, ours and the peers' in turns: warm with 1 and 2 threads, and in new processes; memory.
 
-    The image is the first one of the folder; it all takes a few minutes. With --out: speed.json, which the next `rd`
+    On the machine as it is, which should be idle, and again beside as many busy processes as there are processors. The
+    image is the first one of the folder; it all takes some ten minutes. With --out: speed.json, which the next `rd`
     with the same folder puts into its report.
     """
     with _progress() as bar:
@@ -236,6 +211,8 @@ def speed(data: Data = None, out: Out = None) -> None:
         sample = large[0]
         image, _ = images.read(sample.path)
         present, absent = codecs.roster()
+        if why := speed_module.why_not_without_torch():
+            absent = absent | {speed_module.WITHOUT_TORCH: why}
         found: speed_module.Results = {
             "kind": speed_module.KIND,
             "model": Codec(device="cpu").model.id.hex(),
@@ -243,48 +220,33 @@ def speed(data: Data = None, out: Out = None) -> None:
             "image": f"{sample.name}, {image.width}x{image.height}",
             "versions": {name: peer.version for name, peer in present.items()},
             "absent": absent,
-            "codecs": {},
-            "start_up": {},
             "memory": {},
         }
         counts = [n for n in speed_module.THREADS if n <= measure.cores()]
-        task = bar.add_task("", total=len(counts) + 1 + len(speed_module.MEGAPIXELS))
+        task = bar.add_task("", total=len(speed_module.STATES) * (len(counts) + 1) + len(speed_module.MEGAPIXELS))
 
         def begin(what: str) -> None:
             bar.update(task, description=what)
             if bar.disable:
                 print(what, file=sys.stderr)
 
-        for threads in counts:
-            begin(f"codecs, {threads} thread(s)")
-            found["codecs"][str(threads)] = speed_module.codec_speed(sample.path, threads)
-            bar.advance(task)
-        begin("start-up")
-        found["start_up"] = speed_module.interleaved(speed_module.start_up_tasks(), 5)
-        bar.advance(task)
+        for state in speed_module.STATES:
+            found[state] = {"codecs": {}}
+            with speed_module.busy(measure.cores() if state == "busy" else 0):
+                for threads in counts:
+                    begin(f"{state}: codecs, {threads} thread(s)")
+                    found[state]["codecs"][str(threads)] = speed_module.codec_speed(sample.path, threads)
+                    bar.advance(task)
+                begin(f"{state}: new processes")
+                found[state]["start_up"] = speed_module.start_up(sample.path)
+                bar.advance(task)
         for megapixels in speed_module.MEGAPIXELS:
             begin(f"memory, {megapixels} MP")
             found["memory"][str(megapixels)] = speed_module.peak_memory(megapixels, image)
             bar.advance(task)
     if out:
         (out / "speed.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    _print_speed(found)
-
-
-def _print_speed(found: speed_module.Results) -> None:
-    print(f"{found['image']} on {found['machine']}; milliseconds per megapixel, and times those of {codecs.JPEG}")
-    for threads, rows in found["codecs"].items():
-        anchor = rows.get(codecs.JPEG, {"encode": math.nan, "decode": math.nan})
-        for name, row in rows.items():
-            cells = [f"{way} {1000 * row[way]:8.1f} {row[way] / anchor[way]:7.1f} x" for way in ("encode", "decode")]
-            print(f"{threads} threads  {name:22} {row['bpp']:.2f} bpp  {'  '.join(cells)}")
-    for name, reason in found["absent"].items():
-        print(f"absent: {name}: {reason}")
-    for name, seconds in found["start_up"].items():
-        print(f"{name:24} {1000 * seconds:8.1f} ms")
-    for megapixels, both in found["memory"].items():
-        for way, row in both.items():
-            print(f"{megapixels:>4} MP {way:10} {row['gibibytes']:.2f} GiB {row['seconds']:6.1f} s")
+    text.print_speed(found)
 
 
 @app.command()
@@ -433,7 +395,7 @@ def picture(out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path(
     """The README's picture: a detail as it was, and as JPEG and aecodec keep it in the same number of bytes."""
     image, _ = images.read(images.find(None)[0])
     present, _ = codecs.roster()
-    budget = len(present[codecs.JPEG].encode(image, report_module.JPEG_QUALITY))
+    budget = len(present[codecs.JPEG].encode(image, PICTURE_QUALITY))
     versions = [image]
     for name in (codecs.JPEG, codecs.OURS):
         best = codecs.largest_within(present[name], image, budget)
@@ -469,6 +431,15 @@ def _make(out: Path | None) -> None:
             tempfile.TemporaryFile(dir=out).close()
         except OSError as error:
             raise typer.BadParameter(f"{out}: {error.strerror}") from None
+
+
+def _advance(bar: Progress, task: TaskID, count: int) -> None:
+    """Move the bar on; where there is none, say each tenth."""
+    bar.advance(task, count)
+    shown = bar.tasks[task]
+    done, total = shown.completed, shown.total or 1
+    if bar.disable and done * 10 // total > (done - count) * 10 // total:
+        print(f"{done:.0f} of {total:.0f} {shown.description}", file=sys.stderr)
 
 
 def _progress() -> Progress:

@@ -40,6 +40,7 @@ class Peer:
     qualities: tuple[int, ...]
     encode: Callable[[Image.Image, int], bytes]
     decode: Callable[[bytes], Image.Image]
+    saved: tuple[str, dict[str, Any]] | None = None  # format and options of Pillow's save, where that is what encodes
 
 
 @cache
@@ -95,8 +96,10 @@ def _our_version() -> str:
     codec = _codec()
     # a change of the encoder alone, which leaves the model's id as it is, must not find old figures in the cache
     content = hashlib.sha256(registry.find(codec.model.id).read_bytes())
-    for path in sorted(Path(aecodec.__file__).parent.glob("*.py")):
-        content.update(path.read_bytes())
+    package = Path(aecodec.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        if "training" not in path.relative_to(package).parts:
+            content.update(path.read_bytes())
     numbers = f"{aecodec.__version__}, model {codec.model.id.hex()}, content {content.hexdigest()[:16]}"
     return f"{numbers}, torch {torch.__version__}"
 
@@ -148,7 +151,7 @@ def _jpeg2000(name: str, threads: int) -> Peer:
         return _save(image, "JPEG2000", quality_layers=[quality], **options)
 
     peer = _pillow("JPEG2000", "jpg_2000", tuple(range(24, 47, 2)), **options)(name, threads)
-    return replace(peer, encode=encode)
+    return replace(peer, encode=encode, saved=None)
 
 
 def _jpeg_xl(effort: int) -> Callable[[str, int], Peer]:
@@ -157,12 +160,14 @@ def _jpeg_xl(effort: int) -> Callable[[str, int], Peer]:
 
         JpegXLImagePlugin.DECODE_THREADS = threads
 
+        options = {"effort": effort, "num_threads": threads}
+
         def encode(image: Image.Image, quality: int) -> bytes:
-            return _save(image, "JXL", quality=quality, effort=effort, num_threads=threads)
+            return _save(image, "JXL", quality=quality, **options)
 
         qualities = (5, 15, 30, 45, 60, 70, 80, 90, 95)
         number = f"pillow-jxl-plugin {version('pillow-jxl-plugin')}"
-        return Peer(name, number, f"effort {effort}", qualities, encode, _open)
+        return Peer(name, number, f"effort {effort}", qualities, encode, _open, ("JXL", options))
 
     return make
 
@@ -230,7 +235,8 @@ def _pillow(kind: str, library: str, qualities: tuple[int, ...], **options: Any)
         def encode(image: Image.Image, quality: int) -> bytes:
             return _save(image, kind, quality=quality, **options)
 
-        return Peer(name, f"Pillow {version('pillow')}, {library} {number}", _text(options), qualities, encode, _open)
+        numbers = f"Pillow {version('pillow')}, {library} {number}"
+        return Peer(name, numbers, _text(options), qualities, encode, _open, (kind, options))
 
     return make
 

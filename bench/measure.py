@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -24,6 +24,7 @@ BYTES_PER_PIXEL = 250  # that a worker needs at most
 SLOW_BYTES_PER_PIXEL = 500  # with ColorVideoVDP
 
 Point = dict[str, Any]  # of one file: bytes and the metrics, or the error that there was
+T = TypeVar("T")
 Missing = dict[int, list[str]]  # by quality: "" for bytes and the quick metrics, and the names of slow ones
 
 
@@ -97,10 +98,13 @@ def measure(
                     missing[q] = gone
             show(len(codec.qualities) - len(missing))
             if missing:
-                tasks.append((sample, codec, missing))
-    for count, found in _spread(tasks):
+                tasks.append((sample, codec.name, missing))
+    largest = max((sample.width * sample.height for sample, _, _ in tasks), default=0)
+    heavy = any("cvvdp" in parts for _, _, missing in tasks for parts in missing.values())
+    need = largest * (SLOW_BYTES_PER_PIXEL if heavy else BYTES_PER_PIXEL)
+    for place, found in spread(_points, tasks, need):
         cache.add(found)
-        show(count)
+        show(len(tasks[place][2]))
 
     def joined(codec: Peer, quality: int, sample: Sample) -> Point:
         return {k: v for part in parts for k, v in cache.points[key(codec, quality, sample, part)].items()}
@@ -108,20 +112,17 @@ def measure(
     return {c.name: {s.name: [joined(c, q, s) for q in c.qualities] for s in samples} for c in codecs}
 
 
-def _spread(tasks: Sequence[tuple[Sample, Peer, Missing]]) -> Iterator[tuple[int, dict[str, Point]]]:
-    """The points of each task, in any order, and of how many files they are."""
+def spread(work: Callable[..., T], tasks: Sequence[tuple[Any, ...]], need: int) -> Iterator[tuple[int, T]]:
+    """What ``work`` returns for each task, in any order, with the task's place; a process needs ``need`` bytes."""
     if not tasks:
         return
-    # new processes, not copies of this one, whose threads torch has already started
-    largest = max(sample.width * sample.height for sample, _, _ in tasks)
-    heavy = any("cvvdp" in parts for _, _, missing in tasks for parts in missing.values())
-    need = largest * (SLOW_BYTES_PER_PIXEL if heavy else BYTES_PER_PIXEL)
     workers = max(1, min(cores(), len(tasks), MOST_WORKERS, memory() // 2 // need))
+    # new processes, not copies of this one, whose threads torch has already started
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
         try:
-            futures = {pool.submit(_points, sample, codec.name, missing): missing for sample, codec, missing in tasks}
+            futures = {pool.submit(work, *task): place for place, task in enumerate(tasks)}
             for future in as_completed(futures):
-                yield len(futures[future]), future.result()
+                yield futures[future], future.result()
         except BaseException:
             for worker in active_children():  # what they have begun would be lost anyway
                 worker.terminate()

@@ -11,16 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor
 
+from aecodec.metrics.ms_ssim import decibels, smallest
 from aecodec.metrics.ssimulacra2 import SMALLEST as SSIMULACRA2_SMALLEST
 from aecodec.metrics.ssimulacra2 import ssimulacra2
 
 from . import tools
 
-VERSION = 1  # of everything here that has a say in a value: cached ones of another version are not used
-FLOAT32_STEP = 2.0**-24  # the smallest distance from 1 that the library can tell
-MS_SSIM_SMALLEST = 161  # pixels on a side: five scales of windows of 11
+VERSION = 2  # of everything here that has a say in a value: cached ones of another version are not used
+MS_SSIM_SMALLEST = smallest()
 SLOW_SMALLEST = 8  # below, Butteraugli finds no error in anything, and ColorVideoVDP none that means something
 BUTTERAUGLI = "butteraugli_main"
 
@@ -85,15 +84,11 @@ def psnr(original: Image.Image, decoded: Image.Image) -> float | None:
 def ms_ssim(original: Image.Image, decoded: Image.Image) -> float | None:
     """Multi-scale SSIM of R, G and B (Wang, Simoncelli and Bovik 2003) in decibels, -10·log10(1 - MS-SSIM).
 
-    None for the same picture. Raises AssertionError below 161 pixels a side.
+    None for the same picture. Both sides at least `MS_SSIM_SMALLEST`.
     """
-    from pytorch_msssim import ms_ssim as similarity
-
     if _same(original, decoded):
         return None
-    with torch.inference_mode():
-        distance = 1 - float(similarity(_planes(original), _planes(decoded), data_range=255))
-    return float(-10 * np.log10(max(distance, FLOAT32_STEP)))
+    return decibels(np.asarray(original), np.asarray(decoded))
 
 
 def butteraugli(original: Image.Image, decoded: Image.Image) -> float | None:
@@ -137,8 +132,3 @@ def rising(metric: str, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float
 
 def _same(a: Image.Image, b: Image.Image) -> bool:
     return np.array_equal(np.asarray(a), np.asarray(b))
-
-
-def _planes(image: Image.Image) -> Tensor:
-    """``[1, 3, H, W]`` in 0..255."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()

@@ -1,89 +1,27 @@
-"""One HTML file that shows a run: tables, plots, and pictures laid over each other at the same number of bytes."""
+"""One HTML file that shows a run: pictures laid over each other at the same number of bytes, tables and plots."""
 
 import base64
-import contextlib
-import io
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
 
-from PIL import Image
-
-from . import metrics, plot, rd, speed
-from .codecs import AVIF, JPEG, OURS, WEBP, Peer, largest_within
-from .images import Sample, centre, read
-from .metrics import LABELS, METRICS
+from . import plot, rd, speed
+from .codecs import AVIF, JPEG, OURS
+from .metrics import LABELS
+from .pictures import CROP, LEAST_SIDE, NATIVE, SHOWN, Picture, Version
 from .rd import Results
 
 TEMPLATE = Path(__file__).parent / "report.html"
-NATIVE = {JPEG: "image/jpeg", WEBP: "image/webp", AVIF: "image/avif"}  # browsers show their files
-PICTURES = 3
-LEAST_SIDE = 128  # of pictures worth looking at
-CROP = (768, 576)  # shown at 1:1
-JPEG_QUALITY = 10  # sets the number of bytes: low enough for the eye to tell the codecs apart
 
 
-@dataclass(frozen=True)
-class Version:
-    """One codec's rendering of a picture: a file that a browser shows, and its figures."""
-
-    label: str
-    media: str
-    data: bytes
-
-
-def compare_pictures(samples: Sequence[Sample], codecs: Sequence[Peer]) -> dict[str, list[Version]]:
-    """For a few images, spread over the set: the original and each codec's best in no more bytes than JPEG's."""
-    chosen = [c for name in (OURS, *NATIVE) for c in codecs if c.name == name]
-    large = [s for s in samples if min(s.width, s.height) >= LEAST_SIDE]
-    count = min(PICTURES, len(large))
-    found = {}
-    for sample in (large[(2 * i + 1) * len(large) // (2 * count)] for i in range(count)):
-        with contextlib.suppress(OSError, ValueError):  # the file may have gone since it was measured
-            found[sample.name] = _versions(centre(read(sample.path)[0], *CROP), chosen)
-    return found
-
-
-def _versions(image: Image.Image, codecs: Sequence[Peer]) -> list[Version]:
-    jpeg = next(c for c in codecs if c.name == JPEG)
-    budget = len(jpeg.encode(image, JPEG_QUALITY))
-    versions = [Version("original", "image/png", _png(image))]
-    for codec in codecs:
-        try:
-            best = largest_within(codec, image, budget)
-            decoded = codec.decode(best[1]) if best else None
-        except Exception:  # what fails is named among the measurements
-            continue
-        if not best or not decoded:
-            continue
-        quality, data = best
-        found = ", ".join(
-            f"{METRICS[name]} {value:.2f}"
-            for name, value in metrics.measure(image, decoded).items()
-            if value is not None
-        )
-        label = f"{codec.name}, quality {quality}: {len(data)} bytes; {found}"
-        native = NATIVE.get(codec.name)
-        versions.append(Version(label, native or "image/png", data if native else _png(decoded)))
-    return versions
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def write(found: Results, plots: dict[str, str], pictures: dict[str, list[Version]], out: Path) -> Path:
+def write(found: Results, plots: dict[str, str], pictures: Sequence[Picture], out: Path) -> Path:
     """report.html, with the SVG of each metric and, where it is there, speed.json of the same folder."""
     page = Template(TEMPLATE.read_text("utf-8")).substitute(
         summary=_summary(found),
-        rates=_rates(found),
-        plots="".join(_plot(metric, svg) for metric, svg in plots.items()),
-        comparisons="".join(_comparison(name, versions) for name, versions in pictures.items())
-        or _paragraph(f"No picture has {LEAST_SIDE} pixels a side."),
+        pictures=_pictures(pictures),
+        rates=_rates(found) + _plots(plots),
         speed=_speed(out / "speed.json", found["model"]),
         provenance=_provenance(found),
     )
@@ -115,33 +53,73 @@ def _rates(found: Results) -> str:
     return _table(header, rows) + _paragraph(note + ("Left out of " + "; of ".join(gone) + "." if gone else ""))
 
 
-def _plot(metric: str, svg: str) -> str:
-    if not svg:
-        return _paragraph(f"No plot of {LABELS[metric]}: no image has a value from every codec at every quality.")
-    return f'<div class="plot">{svg[svg.index("<svg") :]}</div>'  # without the XML declaration
+def _plots(plots: dict[str, str]) -> str:
+    # as images, in which their identifiers cannot meet
+    shown = "".join(
+        f'<img alt="{escape(LABELS[metric])} over bits per pixel" '
+        f'src="data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}">'
+        for metric, svg in plots.items()
+        if svg
+    )
+    gone = [LABELS[metric] for metric, svg in plots.items() if not svg]
+    why = "no image has a value from every codec at every quality."
+    return f'<div class="plots">{shown}</div>' + "".join(_paragraph(f"No plot of {label}: {why}") for label in gone)
 
 
-def _comparison(name: str, versions: list[Version]) -> str:
-    def options(selected: int) -> str:
+def _pictures(pictures: Sequence[Picture]) -> str:
+    if not pictures:
+        return _paragraph(f"No picture has {LEAST_SIDE} pixels a side.")
+    text = (
+        "Each codec at the best quality whose file has no more than so many bits per pixel. Move the edge with the "
+        "mouse or a finger. "
+    )
+    note = f'<p class="note">{escape(text)}<kbd>o</kbd>, held, shows the original.</p>'
+    return note + "".join(_comparison(picture) for picture in pictures)
+
+
+def _comparison(picture: Picture) -> str:
+    names = [name for name in SHOWN if any(versions.get(name) for versions in picture.versions.values())]
+    first, second = (name if name in names else "" for name in (OURS, AVIF))
+    rates = list(picture.versions)
+
+    def options(labels: dict[str, str], selected: str) -> str:
         return "".join(
-            f'<option value="{i}"{" selected" if i == selected else ""}>{escape(v.label)}</option>'
-            for i, v in enumerate(versions)
+            f'<option value="{escape(value)}"{" selected" if value == selected else ""}>{escape(label)}</option>'
+            for value, label in labels.items()
         )
 
-    files = "".join(
-        f'<template><img src="data:{v.media};base64,{base64.b64encode(v.data).decode()}"></template>' for v in versions
-    )
+    codecs = {"": "original"} | {name: name for name in names}
+    content = {
+        "original": picture.original.address,
+        "rates": [
+            {name: version and _shown(name, version) for name, version in picture.versions[rate].items()}
+            for rate in rates
+        ],
+    }
+    places = {str(place): f"{rate} bpp" for place, rate in enumerate(rates)}
+    zooms = {"fit": "fit", "1": "1:1", "2": "2x", "4": "4x"}
+    size = f'width="{picture.width}" height="{picture.height}" draggable="false"'
     return f"""<section class="comparison">
-<h3>{escape(name)}</h3>
+<h3>{escape(picture.name)}</h3>
 <div class="controls">
-<label>left <select>{options(1)}</select></label>
-<label>right <select>{options(min(2, len(versions) - 1))}</select></label>
-<input type="range" min="0" max="100" step="0.1" value="50" aria-label="position of the edge">
+<label>rate <select>{options(places, "1")}</select></label>
+<label>left <select>{options(codecs, first)}</select></label>
+<label>right <select>{options(codecs, second)}</select></label>
+<label>size <select>{options(zooms, "fit")}</select></label>
+<button type="button">original</button>
 </div>
-<div class="slider"><img alt="right" draggable="false"><img class="over" alt="left" draggable="false">
-<div class="bar"></div></div>
-{files}
+<div class="slider"><div class="stage">
+<img {size} alt="right"><img {size} class="left" alt="left"><img {size} class="original" alt="original">
+<div class="bar"></div></div></div>
+<input class="edge" type="range" min="0" max="100" step="0.1" value="50" aria-label="position of the edge">
+<div class="captions"><p></p><p></p></div>
+<script type="application/json">{json.dumps(content)}</script>
 </section>"""
+
+
+def _shown(name: str, version: Version) -> dict[str, str]:
+    """What the page's script knows of a version."""
+    return {"caption": f"{name}: {version.caption()}", "src": version.address}
 
 
 def _speed(path: Path, model: str) -> str:
@@ -151,30 +129,26 @@ def _speed(path: Path, model: str) -> str:
         return _paragraph("Not measured: python -m bench speed, with the same --out, does.")
     except ValueError as error:
         return _paragraph(str(error))
-    threads = found["codecs"]
-    ways = [(way, count) for way in ("encode", "decode") for count in threads]
-    names = list(next(iter(threads.values())))
-    header = ["milliseconds per megapixel", "bpp"]
-    header += [f"{way}, {count} thread{'s' if count != '1' else ''}" for way, count in ways]
-    rows = [
-        [name, f"{threads['1'][name]['bpp']:.2f}", *(f"{1000 * threads[count][name][way]:.0f}" for way, count in ways)]
-        for name in names
-        if all(name in rows for rows in threads.values())
-    ]
-    start = [[name, f"{1000 * seconds:.0f} ms"] for name, seconds in found["start_up"].items()]
+    other = "" if found["model"] == model else f" The model was another one, {found['model']}."
+    text = _paragraph(f"{found['image']}; medians, all codecs in turns. {found['machine']}.{other}")
+    for state in [state for state in speed.STATES if state in found]:
+        threads = found[state]["codecs"]
+        ways = [(way, count) for way in ("encode", "decode") for count in threads]
+        header = [f"{state}, one warm process: ms per megapixel", "bpp"]
+        header += [f"{way}, {count} thread{'s' if count != '1' else ''}" for way, count in ways]
+        rows = [
+            [name, f"{row['bpp']:.2f}", *(f"{1000 * threads[count][name][way]:.0f}" for way, count in ways)]
+            for name, row in next(iter(threads.values())).items()
+            if all(name in rows for rows in threads.values())
+        ]
+        start = [[name, f"{1000 * seconds:.0f} ms"] for name, seconds in found[state]["start_up"].items()]
+        text += _table(header, rows) + _table([f"{state}, a new process", "time"], start)
     memory = [
         [f"{size} megapixels, {way}", f"{m['gibibytes']:.2f} GiB", f"{m['seconds']:.1f} s"]
         for size, both in found["memory"].items()
         for way, m in both.items()
     ]
-    other = "" if found["model"] == model else f" The model was another one, {found['model']}."
-    note = f"{found['image']}, all codecs in turns in one warm process; medians. {found['machine']}.{other}"
-    return (
-        _table(header, rows)
-        + _paragraph(note)
-        + _table(["start of a new process", "median"], start)
-        + _table(["the command line on a large file", "peak memory", "time"], memory)
-    )
+    return text + _table(["the command line on a large file", "peak memory", "time"], memory)
 
 
 def _provenance(found: Results) -> str:
@@ -197,9 +171,8 @@ def _provenance(found: Results) -> str:
             + "."
         )
     return text + _paragraph(
-        f"Pictures above are centres of at most {CROP[0]}x{CROP[1]} pixels, shown at 1:1. Each codec has the best "
-        f"quality whose file is no larger than that of {JPEG} at quality {JPEG_QUALITY}. JPEG, WebP and AVIF are the "
-        "files themselves, decoded by this browser."
+        f"Pictures above are centres of at most {CROP[0]}x{CROP[1]} pixels, coded by themselves. "
+        f"{', '.join(NATIVE)}: the files, decoded by this browser; the others: what they decode to, without loss."
     )
 
 

@@ -1,4 +1,4 @@
-"""Speed and memory: interleaved timings in a warm process, start-up and peak memory in processes of their own."""
+"""Speed and memory: timings in a warm process and in new ones, on an idle machine and on a busy one; peak memory."""
 
 import contextlib
 import json
@@ -9,9 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,58 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .codecs import ALWAYS, largest_within, roster
+from .codecs import ALWAYS, AVIF, JPEG, JPEG_XL, OURS, WEBP, Peer, largest_within, roster
 from .images import read
 from .measure import cores
 
 Results = dict[str, Any]  # the content of speed.json
 
 KIND = "speed"
-ROUNDS = 15  # of encoding and decoding by every codec in turn
+ROUNDS = 7  # of encoding and decoding by every codec in turn
+NEW_PROCESSES = 3  # of each kind
 BPP = 0.8  # of the files that are timed: a good picture in all codecs
 THREADS = (1, 2)
+STATES = ("idle", "busy")  # of the machine: alone, or beside as many busy processes as there are processors
+COLD = (JPEG, WEBP, AVIF, JPEG_XL)  # the peers that are run in new processes
+WITHOUT_TORCH = f"{OURS}, without torch"
 MEGAPIXELS = (1, 10, 100)
 LEAST_SIDE = 128  # pixels, of an image that every codec can bring to that rate
+
+_BLOCK_TORCH = "import sys; sys.modules['torch'] = None; "
+_PROGRAM = "import runpy; runpy.run_module('aecodec', run_name='__main__')"
+_BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: sum(range(10**6))"  # ends with its parent
+
+# a picture from file to file by Pillow: source, target, format, options as JSON
+_CONVERT = """
+import json, sys
+from PIL import Image
+source, target, kind, options = sys.argv[1:]
+Image.open(source).convert("RGB").save(target, kind, **json.loads(options))
+"""
+
+# our codec in a warm process of its own, since torch cannot be taken out of this one: picture, quality, threads, rounds
+_WARM = """
+import json, os, statistics, sys, time
+path, (quality, threads, rounds) = sys.argv[1], map(int, sys.argv[2:])
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+import aecodec
+from PIL import Image
+def seconds(task):
+    times = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        task()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+codec = aecodec.Codec(device="cpu")
+image = Image.open(path).convert("RGB")
+data = codec.compress(image, quality)
+encode, decode = seconds(lambda: codec.compress(image, quality)), seconds(lambda: codec.decompress(data))
+print(json.dumps({"bytes": len(data), "encode": encode, "decode": decode}))
+"""
+
+_GOLDEN = Path(__file__).parent.parent / "tests" / "golden" / "rgb.aec"
 
 # peak resident memory of a command, started from a process that is small itself: the system counts what the parent had
 _PEAK = """
@@ -70,7 +110,47 @@ def codec_speed(path: Path, threads: int, rounds: int = ROUNDS) -> dict[str, dic
     Where the system can confine a process to some of its processors, each codec's own threads stay on these as well.
     """
     with ProcessPoolExecutor(1, get_context("spawn"), _confine, (threads,)) as pool:
-        return pool.submit(_codec_speed, path, threads, rounds).result()
+        found = pool.submit(_codec_speed, path, threads, rounds).result()
+    if OURS in found and not why_not_without_torch():
+        found[WITHOUT_TORCH] = _warm(_BLOCK_TORCH, path, found[OURS]["quality"], threads, rounds)
+    return found
+
+
+def _warm(before: str, path: Path, quality: int, threads: int, rounds: int) -> dict[str, Any]:
+    """A row of `codec_speed`, of our codec in a process of its own that runs ``before`` first."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "image.ppm"
+        image, _ = read(path)
+        image.save(source)
+        environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        program = [sys.executable, "-c", before + _WARM, str(source), *map(str, (quality, threads, rounds))]
+        done = subprocess.run(program, check=True, capture_output=True, text=True, env=environment)
+    row, pixels = json.loads(done.stdout), image.width * image.height
+    seconds = {way: row[way] / (pixels / 1e6) for way in ("encode", "decode")}
+    return {"quality": quality, "bpp": 8 * row["bytes"] / pixels, **seconds}
+
+
+@cache
+def why_not_without_torch() -> str:
+    """The error with which decompressing ends where torch cannot be imported; empty if it works."""
+    program = [sys.executable, "-c", _BLOCK_TORCH + _PROGRAM, "decompress", str(_GOLDEN), "-o", "-"]
+    done = subprocess.run(program, check=False, capture_output=True)
+    if not done.returncode:
+        return ""
+    lines = done.stderr.decode("utf-8", "replace").split("\n")
+    return f"not possible: {next((line.strip() for line in reversed(lines) if line.strip()), 'no word of why')}"
+
+
+@contextlib.contextmanager
+def busy(count: int) -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """So many processes that do nothing but take a processor's time."""
+    processes = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(count)]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def _confine(threads: int) -> None:
@@ -104,21 +184,54 @@ def _codec_speed(path: Path, threads: int, rounds: int) -> dict[str, dict[str, A
     return found
 
 
-def start_up_tasks() -> dict[str, Callable[[], object]]:
-    """The command line's start beside that of torch, each in a new process."""
+def start_up(path: Path, rounds: int = NEW_PROCESSES) -> dict[str, float]:
+    """Median seconds of new processes: starts of ours and of torch, and one image from file to file by every codec."""
+    image, _ = read(path)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        image.save(folder / "image.ppm")
+        tasks = _starts()
+        for codec in [roster()[0][name] for name in (OURS, *COLD) if name in roster()[0]]:
+            with contextlib.suppress(Exception):  # an image beyond the codec's limits
+                if best := largest_within(codec, image, int(BPP * image.width * image.height / 8)):
+                    tasks |= _conversions(codec, best[0], folder)
+        return interleaved(tasks, rounds)
 
-    def run(*arguments: str) -> Callable[[], object]:
-        return partial(subprocess.run, [sys.executable, *arguments], check=True, capture_output=True)
 
-    golden = str(Path(__file__).parent.parent / "tests" / "golden" / "rgb.aec")
+def _run(*arguments: object) -> Callable[[], object]:
+    """A task: Python with these arguments."""
+    return partial(subprocess.run, [sys.executable, *map(str, arguments)], check=True, capture_output=True)
+
+
+def _starts() -> dict[str, Callable[[], object]]:
     program = ("-m", "aecodec")
     return {
-        "import aecodec": run("-c", "import aecodec"),
-        "aecodec --help": run(*program, "--help"),
-        "aecodec info": run(*program, "info", golden),
-        "aecodec decompress": run(*program, "decompress", golden, "-o", "-"),
-        "import torch": run("-c", "import torch"),
+        "import torch": _run("-c", "import torch"),
+        "import aecodec": _run("-c", "import aecodec"),
+        "aecodec --help": _run(*program, "--help"),
+        "aecodec info": _run(*program, "info", _GOLDEN),
+        "aecodec decompress": _run(*program, "decompress", _GOLDEN, "-o", "-"),
     }
+
+
+def _conversions(codec: Peer, quality: int, folder: Path) -> dict[str, Callable[[], object]]:
+    """Encoding image.ppm of the folder, and decoding that file to PPM again: by our command line, or by Pillow."""
+    source, target = folder / "image.ppm", folder / "decoded.ppm"
+    if codec.saved:
+        kind, options = codec.saved
+        coded = folder / f"image.{kind.lower()}"
+        convert = ("-c", ("import pillow_jxl\n" if kind == "JXL" else "") + _CONVERT)
+        return {
+            f"{codec.name}: encode": _run(*convert, source, coded, kind, json.dumps(options | {"quality": quality})),
+            f"{codec.name}: decode": _run(*convert, coded, target, "PPM", "{}"),
+        }
+    ways = {OURS: ""} if why_not_without_torch() else {OURS: "", WITHOUT_TORCH: _BLOCK_TORCH}
+    tasks = {}
+    for name, before in ways.items():
+        program, coded = ("-c", before + _PROGRAM), folder / "image.aec"
+        tasks[f"{name}: encode"] = _run(*program, "compress", source, coded, "-q", quality, "--overwrite")
+        tasks[f"{name}: decode"] = _run(*program, "decompress", coded, target, "--overwrite")
+    return tasks
 
 
 def peak_memory(megapixels: int, image: Image.Image) -> dict[str, dict[str, float]]:

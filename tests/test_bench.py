@@ -1,6 +1,7 @@
 """The codecs, runs, report and figures of the bench, and what it does with images that cannot be measured."""
 
 import csv
+import html
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from typer.testing import CliRunner, Result
 import bench.__main__
 from aecodec import Codec
 from aecodec.image import Plane
-from bench import codecs, images, measure, metrics, plot, rd, screens, speed
+from bench import codecs, gallery, images, measure, metrics, pictures, plot, rd, screens, speed
 from bench.codecs import JPEG, OURS, Peer
 
 EFFORT = codecs.EFFORTS[1]
@@ -35,18 +37,10 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         for name, qualities in ((OURS, (10, 50, 90)), (JPEG, (10, 50, 90)), (EFFORT, (10, 50, 90)))
     }
     monkeypatch.setattr(codecs, "roster", lambda threads=1: (roster, {"JPEG XL": "not here"}))
-    monkeypatch.setattr(measure, "_spread", lambda tasks: (_measured(*task) for task in tasks))
+    monkeypatch.setattr(measure, "roster", codecs.roster)
+    monkeypatch.setattr(pictures, "roster", codecs.roster)
+    monkeypatch.setattr(measure, "spread", lambda work, tasks, need: ((i, work(*t)) for i, t in enumerate(tasks)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def _measured(sample: images.Sample, codec: Peer, missing: measure.Missing) -> tuple[int, dict[str, measure.Point]]:
-    """As a worker does it, but in this process."""
-    image, _ = images.read(sample.path)
-    return len(missing), {
-        measure.key(codec, quality, sample, part): point
-        for quality, parts in missing.items()
-        for part, point in measure.points(image, codec, quality, parts).items()
-    }
 
 
 def run(*arguments: object) -> Result:
@@ -339,11 +333,11 @@ def test_a_folder_that_cannot_be_written(few: None, one_photo: Path) -> None:
 
 
 def test_an_interrupted_run_keeps_what_it_had(few: None, one_photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(tasks: Any) -> Any:
-        yield _measured(*tasks[0])
+    def interrupted(work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], need: int) -> Iterator[Any]:
+        yield 0, work(*tasks[0])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(measure, "_spread", interrupted)
+    monkeypatch.setattr(measure, "spread", interrupted)
     result = run("rd", "--data", one_photo)
     assert result.exit_code == 130
     assert "run again to go on" in result.output
@@ -427,10 +421,8 @@ def test_the_default_images_are_there() -> None:
 def test_workers_find_what_this_process_finds(one_photo: Path) -> None:
     """The real processes, on one image and the fastest codec."""
     samples, _ = images.survey(images.find(one_photo), one_photo, lambda: None)
-    jpeg = codecs.roster()[0][JPEG]
-    missing = {10: [""], 90: [""]}
-    (found,) = measure._spread([(samples[0], jpeg, missing)])
-    assert found == _measured(samples[0], jpeg, missing)
+    task = (samples[0], JPEG, {10: [""], 90: [""]})
+    assert list(measure.spread(measure._points, [task], 1)) == [(0, measure._points(*task))]
 
 
 def test_comparing_two_runs(few: None, one_photo: Path, tmp_path: Path) -> None:
@@ -471,33 +463,123 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
-def test_the_slider_moves_in_a_browser(few: None, one_photo: Path, tmp_path: Path) -> None:
+def test_the_slider_works_in_a_browser(few: None, one_photo: Path, tmp_path: Path) -> None:
     run("rd", "--data", one_photo, "--out", tmp_path)
     page = tmp_path / "report.html"
     probe = """<script>
-    addEventListener("load", () => {
-      const figure = document.querySelector(".comparison"), range = figure.querySelector("input");
-      const over = figure.querySelector(".over"), under = figure.querySelector("img");
-      const edge = () => figure.querySelector(".bar").getBoundingClientRect().left - under.getBoundingClientRect().left;
-      range.value = 25;
-      range.dispatchEvent(new Event("input"));
-      const seen = [over.naturalWidth, over.style.clipPath, Math.round(edge())];
-      const select = figure.querySelector("select"), before = over.src;
-      select.value = 0;
-      select.dispatchEvent(new Event("change"));
-      const box = under.getBoundingClientRect();
+    addEventListener("load", async () => {
+      const figure = document.querySelector(".comparison"), edge = figure.querySelector(".edge");
+      const [right, left, original] = figure.querySelectorAll("img");
+      const [rate, codec, other, zoom] = figure.querySelectorAll("select");
+      const bar = () => figure.querySelector(".bar").getBoundingClientRect().left - right.getBoundingClientRect().left;
+      const change = (select, value) => { select.value = value; select.dispatchEvent(new Event("change")); };
+      await Promise.all([right, left, original].map(image => image.decode()));
+      edge.value = 25;
+      edge.dispatchEvent(new Event("input"));
+      const seen = {width: left.clientWidth, clip: left.style.clipPath, bar: Math.round(bar())};
+      const low = left.src, caption = figure.querySelector(".captions p");
+      seen.caption = caption.textContent;
+      change(rate, 3);
+      seen.rate = left.src !== low && caption.textContent !== seen.caption;
+      change(rate, 0);
+      change(other, "JPEG 4:2:0");
+      await right.decode();
+      seen.small = figure.querySelector(".captions").textContent.includes("none as small");
+      change(codec, "");
+      seen.original = left.src === original.src;
+      const key = type => { window.dispatchEvent(new KeyboardEvent(type, {key: "o"})); };
+      const visible = () => getComputedStyle(original).visibility;
+      seen.key = [visible(), (key("keydown"), visible()), (key("keyup"), visible())];
+      change(zoom, 2);
+      seen.larger = left.clientWidth;
+      change(zoom, "fit");
+      const box = right.getBoundingClientRect();
       const where = {clientX: box.left + box.width * 0.75, clientY: box.top + 5, bubbles: true};
       figure.querySelector(".slider").dispatchEvent(new PointerEvent("pointerdown", where));
-      document.title = JSON.stringify([...seen, before !== over.src, Number(range.value)]);
+      seen.edge = Number(edge.value);
+      seen.plots = [...document.querySelectorAll(".plots img")].map(plot => plot.naturalWidth > 0);
+      document.title = JSON.stringify(seen);
     });
     </script></body>"""
     page.write_text(page.read_text().replace("</body>", probe))
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    done = subprocess.run([*command, profile, page.as_uri()], capture_output=True, text=True, timeout=60, check=True)
+    command += ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+    command += ["--disable-sync", "--virtual-time-budget=10000", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=60, check=True)
     assert "CONSOLE" not in done.stderr
-    title = done.stdout.partition("<title>")[2].partition("</title>")[0]
-    assert json.loads(title) == [240, "inset(0px 75% 0px 0px)", 60 - 1, True, 75]
+    seen = json.loads(html.unescape(done.stdout.partition("<title>")[2].partition("</title>")[0]))
+    assert seen.pop("caption").startswith("aecodec: quality ")
+    assert seen == {
+        "width": 240,
+        "clip": "inset(0px 75% 0px 0px)",
+        "bar": 60 - 1,
+        "rate": True,
+        "small": True,
+        "original": True,
+        "key": ["hidden", "visible", "hidden"],
+        "larger": 480,
+        "edge": 75,
+        "plots": [True] * 3,
+    }
+
+
+def test_pictures_at_the_same_rates(few: None, one_photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each at its best within the rate, and from the cache the next time."""
+    samples, _ = images.survey(images.find(one_photo), one_photo, lambda: None)
+    roster, _ = codecs.roster()
+    cache = measure.default_cache()
+    (found,) = pictures.compare(samples, roster.values(), cache, lambda *_: None)
+    image = found.original.image()
+    assert image.tobytes() == images.read(one_photo / "photo.png")[0].tobytes()
+    assert found.versions[0.1][JPEG] is None, "JPEG cannot be so small"
+    for name in (OURS, JPEG):
+        version = found.versions[0.8][name]
+        assert version
+        assert version.bytes <= 0.8 * 200 * 240 / 8 < len(roster[name].encode(image, version.quality + 1))
+        decoded = roster[name].decode(roster[name].encode(image, version.quality))
+        assert version.image().tobytes() == decoded.tobytes()
+        assert version.values == metrics.measure(image, decoded)
+    asked: list[tuple[int, int]] = []
+    assert pictures.compare(samples, roster.values(), cache, lambda *counts: asked.append(counts)) == [found]
+    assert asked == [(3, 3)], "nothing is made again"
+    roster[JPEG] = replace(roster[JPEG], version="2")
+    pictures.compare(samples, roster.values(), cache, lambda *counts: asked.append(counts))
+    assert asked[1:] == [(2, 3), (1, 3)]
+    assert len(list(cache.iterdir())) == 3, "what another version left is replaced"
+
+
+def test_the_gallery_is_small_and_tells_what_was_printed(few: None, one_photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "gallery"
+    out.mkdir()
+    (out / "old.webp").write_bytes(b"of an earlier run")
+    result = run("gallery", "--data", one_photo, "--out", out)
+    assert result.exit_code == 0, result.output
+    page = (out / "README.md").read_text()
+    shown = re.findall(r"\(([^)]*webp)\)", page)
+    assert {path.name for path in out.glob("*.webp")} == set(shown)
+    for name in shown:
+        with Image.open(out / name) as detail:
+            assert detail.size == (gallery.DETAIL, gallery.DETAIL)
+    figures = re.findall(r"quality \d+, (\d+) bytes, PSNR (\S+) dB", result.output)
+    assert len(figures) >= 4
+    assert figures == re.findall(r"<br>(\d+) bytes<br>PSNR (\S+) dB", page)
+    assert page.count("no file so small") == result.output.count("no file so small") > 0
+    assert sum(path.stat().st_size for path in out.iterdir()) < 500_000
+
+
+@pytest.mark.parametrize("metric", metrics.METRICS)
+def test_plots_show_the_useful_range(metric: str) -> None:
+    """Our rates up to 2 bits per pixel, and no values that are worse than our worst."""
+    found = rd.load(FIGURES)
+    curves = {name: rd.mean_curve(found, name, metric) for name in found["codecs"]}
+    (least, most), (low, high) = plot._useful(metric, curves)
+    ours = curves[OURS]
+    assert least < ours[2, 0] < most < 2.5
+    assert low < ours[2, 1] < high
+    assert low > min(curve[:, 1].min() for curve in curves.values())
+    if metric == "ssimulacra2":
+        assert low > -5
+    assert plot._useful(metric, {JPEG: curves[JPEG]})[0][1] > curves[JPEG][-1, 0]
 
 
 # committed figures
@@ -534,7 +616,7 @@ def test_tables_show_the_committed_figures(codec: Codec, name: str) -> None:
             assert cells == [f"{rates[metric][codec_name]['mean']:+.1f} %" for metric in metrics.METRICS]
             shown += 1
         elif cells[0].isdigit():
-            of = [speeds["codecs"][threads][codec_name] for threads in ("1", "2")]
+            of = [speeds["idle"]["codecs"][threads][codec_name] for threads in ("1", "2")]
             assert cells == [f"{1000 * row[way]:.0f}" for way in ("encode", "decode") for row in of]
             shown += 1
     assert shown > 8
@@ -565,13 +647,17 @@ def test_efforts_are_codecs_of_their_own(few: None, one_photo: Path, tmp_path: P
 
 def test_a_speed_run_and_its_place_in_the_report(few: None, one_photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "codec_speed", lambda path, threads: speed._codec_speed(path, threads, 1))
-    monkeypatch.setattr(speed, "start_up_tasks", lambda: {"import torch": lambda: None})
+    monkeypatch.setattr(speed, "start_up", lambda path: {"import torch": 2.0, f"{OURS}: decode": 3.0, "x: decode": 2.0})
+    monkeypatch.setattr(speed, "why_not_without_torch", lambda: "not possible: no torch")
     monkeypatch.setattr(speed, "peak_memory", lambda size, image: {"compress": {"gibibytes": size / 4, "seconds": 1}})
     (one_photo / "a.png").write_bytes(b"not the first readable one")
     monkeypatch.setattr(speed, "roster", codecs.roster)
     result = run("speed", "--data", one_photo, "--out", one_photo)
     assert result.exit_code == 0, result.output
     assert "100 MP compress   25.00 GiB" in result.output
+    assert f"absent: {speed.WITHOUT_TORCH}: not possible: no torch" in result.output
+    assert len(re.findall(r"^x: decode +2000.0 +1.50 x$", result.output, re.M)) == 2
+    assert re.findall(r"^(idle|busy), new processes", result.output, re.M) == ["idle", "busy"]
     run("rd", "--data", one_photo, "--out", one_photo)
     page = (one_photo / "report.html").read_text("utf-8")
     assert "25.00 GiB" in page

@@ -61,6 +61,32 @@ def test_speed_of_every_codec_at_the_same_rate(one_photo: Path) -> None:
         assert row["decode"] > 0
 
 
+def test_new_processes(one_photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are made and decoded by our command line and by Pillow."""
+    monkeypatch.setattr(speed, "_starts", dict)
+    monkeypatch.setattr(speed, "COLD", (codecs.JPEG_XL,))
+    monkeypatch.setattr(speed, "why_not_without_torch", lambda: "not possible")
+    found = speed.start_up(one_photo / "photo.png", 1)
+    names = [name for name in (codecs.OURS, *speed.COLD) if name in codecs.roster()[0]]
+    assert list(found) == [f"{name}: {way}" for name in names for way in ("encode", "decode")]
+
+
+def test_without_torch(one_photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends in an error there is named by it; what would be run is tried with torch."""
+    monkeypatch.setattr(speed, "_PROGRAM", "import torch")
+    assert "torch" in speed.why_not_without_torch.__wrapped__()
+    assert speed.why_not_without_torch.__wrapped__().startswith("not possible: ModuleNotFoundError")
+    row = speed._warm("", one_photo / "photo.png", 40, 1, 1)
+    assert row["bpp"] == 8 * len(Codec().compress(Image.open(one_photo / "photo.png"), 40)) / (200 * 240)
+    assert row["encode"] > 0 < row["decode"]
+
+
+def test_busy_processes_end() -> None:
+    with speed.busy(2) as processes:
+        assert [process.poll() for process in processes] == [None, None]
+    assert None not in [process.poll() for process in processes]
+
+
 def test_everyday_use(one_photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SMALL", 64), ("COLUMNS", 4), ("ROWS", 2), ("LARGE", (200, 120)), ("ROUNDS", 1)):
         monkeypatch.setattr(everyday, name, value)

@@ -18,7 +18,11 @@ from typer.testing import CliRunner, Result
 
 import bench.__main__
 from bench import screens
-from bench.screens import TEST, TRAINING, Browser, Package, Sources, Spec
+from bench.screens import Package
+from bench.screens.browser import Browser, browse
+from bench.screens.charts import CHARTS, chart
+from bench.screens.lineart import SKETCHES
+from bench.screens.sources import TEST, TRAINING, Sources, Spec
 
 SETS = pytest.mark.parametrize("sources", [TRAINING, TEST], ids=["training", "test"])
 FONTS = [str(path) for path in Path(mpl.get_data_path(), "fonts", "ttf").glob("*.ttf")]
@@ -61,7 +65,7 @@ def test_the_sources_of_the_two_sets_do_not_overlap() -> None:
 @SETS
 def test_every_source_is_one_that_there_is(sources: Sources) -> None:
     assert {*sources.styles} <= {"default", *mpl.style.available}
-    assert {*sources.sketches} <= {*screens.SKETCHES}
+    assert {*sources.sketches} <= {*SKETCHES}
 
 
 def test_sizes_are_those_that_the_trainer_and_a_run_of_minutes_need() -> None:
@@ -112,18 +116,18 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
 # charts and line art
 
 
-@pytest.mark.parametrize("kind", screens.CHARTS)
+@pytest.mark.parametrize("kind", CHARTS)
 def test_every_chart_shows_something_and_the_same_again(kind: str) -> None:
     style = TEST.styles[0]
-    first, again, other = (screens.chart(spec("chart", kind, style, seed), "DejaVu Sans") for seed in (1, 1, 2))
+    first, again, other = (chart(spec("chart", kind, style, seed), "DejaVu Sans") for seed in (1, 1, 2))
     assert first.size == (800, 600)
     assert first.tobytes() == again.tobytes() != other.tobytes()
     assert screens._ink(first) > 0.03
 
 
-@pytest.mark.parametrize("name", screens.SKETCHES)
+@pytest.mark.parametrize("name", SKETCHES)
 def test_every_sketch_is_sound_svg_and_the_same_again(name: str) -> None:
-    first, again, other = (screens.SKETCHES[name](Random(seed), 640, 480, TEST.themes[0]) for seed in (1, 1, 2))
+    first, again, other = (SKETCHES[name](Random(seed), 640, 480, TEST.themes[0]) for seed in (1, 1, 2))
     assert first == again != other
     root = ElementTree.fromstring(first)
     assert len(root) > 20
@@ -137,7 +141,7 @@ def test_every_sketch_is_sound_svg_and_the_same_again(name: str) -> None:
 def browser() -> Iterator[Browser]:
     if not shutil.which("chromium"):
         pytest.skip("needs Chromium")
-    with screens.browse(FONTS, ("DejaVu Serif", "DejaVu Sans", "DejaVu Sans Mono")) as opened:
+    with browse(FONTS, ("DejaVu Serif", "DejaVu Sans", "DejaVu Sans Mono")) as opened:
         yield opened
 
 
@@ -165,7 +169,7 @@ def test_a_page_that_is_mostly_empty_or_never_done_is_passed_over(
 ) -> None:
     assert browser.open(_page(tmp_path, "<p>Moved."), spec("page", ""), None, screens.LEAST_TEXT) is None
     assert browser.open((tmp_path / "gone.html").as_uri(), spec("page", ""), None, 0) is None
-    monkeypatch.setattr(screens, "SECONDS", 2)
+    monkeypatch.setattr("bench.screens.browser.SECONDS", 2)
     assert browser.open(_page(tmp_path, "<script>for (;;);</script>"), spec("page", ""), None, 0) is None
     monkeypatch.undo()
     assert browser.open(_page(tmp_path, "Words. " * 999), spec("page", ""), None, screens.LEAST_TEXT)

@@ -15,7 +15,7 @@ from .. import encoder
 from ..codec import Codec
 from ..geometry import TILE, Tiling
 from ..image import Plane
-from ..metrics.ms_ssim import ms_ssim, smallest
+from ..metrics import ms_ssim
 from ..metrics.ssimulacra2 import ssimulacra2
 from ..model.entropy import SCALE_MIN_LOG2
 from ..model.rate import gaussian_bits
@@ -27,18 +27,12 @@ from .export import draft
 from .network import Network
 
 POINTS = (0, 25, 50, 75, 100)
-LEAST_SIDE = smallest()  # of an image that MS-SSIM is defined for
+LEAST_SIDE = ms_ssim.smallest()  # of an image that MS-SSIM is defined for
 JPEG_QUALITIES = (3, 6, 10, 16, 24, 34, 46, 58, 70, 80, 88, 93, 96)
 
 
-def ms_ssim_decibels(original: Plane, decoded: Plane) -> float:
-    """-10·log10(1 - MS-SSIM). Both sides at least `LEAST_SIDE` pixels."""
-    x, y = (np.moveaxis(pixels / 255, 2, 0) for pixels in (original, decoded))
-    return float(-10 * np.log10(max(1 - ms_ssim(x, y), 1e-9)))
-
-
 # what each objective is judged by
-METRICS: dict[str, Callable[[Plane, Plane], float]] = {"eye": ssimulacra2, "psnr": psnr, "ms-ssim": ms_ssim_decibels}
+METRICS: dict[str, Callable[[Plane, Plane], float]] = {"eye": ssimulacra2, "psnr": psnr, "ms-ssim": ms_ssim.decibels}
 
 
 def measure(codec: Codec, images: Sequence[Path], objective: str) -> dict[str, Any]:
