@@ -311,10 +311,12 @@ def test_files_by_path_and_open_ones(codec: Codec, small: Plane, tmp_path: Path)
     Image.fromarray(small).save(source)
     data = codec.compress(small, 40)
     target.write_bytes(data)
-    for picture in (source, str(source), io.BytesIO(source.read_bytes()), source.open("rb")):
-        assert codec.compress(picture, 40) == data
-    for file in (target, str(target), io.BytesIO(data), target.open("rb")):
-        np.testing.assert_array_equal(codec.decompress(file, "numpy"), codec.decompress(data, "numpy"))
+    with source.open("rb") as opened:
+        for picture in (source, str(source), io.BytesIO(source.read_bytes()), opened):
+            assert codec.compress(picture, 40) == data
+    with target.open("rb") as opened:
+        for file in (target, str(target), io.BytesIO(data), opened):
+            np.testing.assert_array_equal(codec.decompress(file, "numpy"), codec.decompress(data, "numpy"))
     with pytest.raises(FileNotFoundError, match="none"):
         codec.compress(tmp_path / "none.png")
     with pytest.raises(FileNotFoundError, match="none"):
