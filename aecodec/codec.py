@@ -27,6 +27,7 @@ from .model import weights as model
 from .model.entropy import EntropyModel
 from .model.fixed_point import ACTIVATION_BITS
 from .model.structure import Array
+from .roi import Offsets
 from .streams import MOST_TOGETHER, grouped
 from .targets import Attempt, Reached
 
@@ -91,7 +92,7 @@ class Codec:
         picture: ImageLike,
         quality: int = DEFAULT_QUALITY,
         *,
-        roi: roi.Offsets | None = None,
+        roi: Offsets | None = None,
         effort: int = 0,
         thumbnail: bool = False,
         progress: Progress | None = None,
@@ -132,7 +133,7 @@ class Codec:
         bpp: float | None = None,
         psnr: float | None = None,
         ssimulacra2: float | None = None,
-        roi: roi.Offsets | None = None,
+        roi: Offsets | None = None,
         effort: int = 0,
         thumbnail: bool = False,
         progress: Progress | None = None,
@@ -174,7 +175,7 @@ class Codec:
         picture: ImageLike,
         name: str,
         target: float,
-        roi: roi.Offsets | None,
+        roi: Offsets | None,
         effort: int,
         thumbnail: bool,
         progress: Progress | None,
@@ -548,7 +549,7 @@ def _read(source: Any) -> Any:
     return source.read() if hasattr(source, "readinto") else source
 
 
-def _tiling(picture: Picture, offsets: roi.Offsets | None, quality: int) -> Tiling:
+def _tiling(picture: Picture, offsets: Offsets | None, quality: int) -> Tiling:
     height, width, _ = picture.pixels.shape
     if offsets is None:
         return Tiling.uniform((height, width), quality)

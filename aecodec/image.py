@@ -60,7 +60,8 @@ def stripped(metadata: Mapping[str, bytes]) -> dict[str, bytes]:
 def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
     """A picture of a PIL image, an array ``[H, W]`` or ``[H, W, C]``, or a tensor ``[C, H, W]``.
 
-    C is 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha). Arrays and tensors hold uint8, or floats in 0..1. A PIL image
+    C is 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha). Arrays and tensors hold uint8, or floats in 0..1. A
+    PIL image
     gives the same whether it was loaded before or not; its notes say what is lost of it and of its file. Raises
     TypeError for any other type, ValueError for any other shape, OSError where Pillow cannot read the image, and
     `LimitExceeded` before any work for a picture that is too large.

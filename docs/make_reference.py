@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 import aecodec
-from aecodec import codec, container, control, errors, image
+from aecodec import codec, container, errors, image, roi
 from aecodec.cli import app
 
 FOLDER = Path(__file__).parent
@@ -107,6 +107,8 @@ def api() -> str:
     functions = {name: found for name, found in public.items() if inspect.isfunction(found)}
     methods = {name: found for name, found in vars(codec.Codec).items() if inspect.isfunction(found) and name[0] != "_"}
     parts = ["# The library", NOTE, *_prose(aecodec), "## Functions"]
+    shared = ", ".join(f"`aecodec.{name}`" for name, found in public.items() if inspect.ismethod(found))
+    parts.append(_wrap(f"{shared}: the methods of a `Codec` of the default weights, which is made on first use."))
     for name, function in functions.items():
         parts += [f"### {name}", _signature(f"aecodec.{name}", function), *_prose(function)]
     parts += ["## Codec", _signature("aecodec.Codec", codec.Codec.__init__), *_prose(codec.Codec)]
@@ -144,7 +146,7 @@ def _annotation(node: Any) -> str:
 def _types(text: str) -> list[str]:
     """The definitions of the names of ours in the signatures, and in these definitions."""
     lines, classes = {}, {}
-    modules, wanted = (codec, container, control, image), re.findall(r"(?:[:>\[|]) ?([A-Z]\w+)", text)
+    modules, wanted = (codec, container, roi, image), re.findall(r"(?:[:>\[|]) ?([A-Z]\w+)", text)
     for name in wanted:
         module = next((m for m in modules if re.search(rf"^{name} = ", inspect.getsource(m), re.M)), None)
         if module and name not in lines:

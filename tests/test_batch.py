@@ -285,10 +285,10 @@ def test_a_mistake_in_the_program_keeps_its_traceback(
     """It may be of a class that is raised on purpose elsewhere; the batch goes on."""
     compress = Codec.compress
 
-    def mistaken(self: Codec, picture: Any, *arguments: Any) -> bytes:
+    def mistaken(self: Codec, picture: Any, *arguments: Any, **named: Any) -> bytes:
         if picture.pixels.shape[1] == 43:
             np.zeros(2) + np.zeros(3)
-        return compress(self, picture, *arguments)
+        return compress(self, picture, *arguments, **named)
 
     monkeypatch.setattr(Codec, "compress", mistaken)
     result = run("compress", "-r", tree / "in", "-o", tree / "out", "--jobs", jobs)
@@ -301,7 +301,7 @@ def test_a_mistake_in_the_program_keeps_its_traceback(
 
 def test_a_lack_of_memory_is_no_mistake(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For which torch has no class of errors on a CPU."""
-    monkeypatch.setattr(Codec, "compress", lambda *_: torch.empty(1 << 60))
+    monkeypatch.setattr(Codec, "compress", lambda *_, **__: torch.empty(1 << 60))
     path = tree / "in" / "a" / "1.png"
     result = run("compress", path)
     assert (result.exit_code, "Traceback" in result.output) == (1, False)

@@ -144,7 +144,7 @@ def imports():
 
 thread = threading.Thread(target=imports, daemon=True)
 thread.start()
-while "torch" not in sys.modules:
+while "aecodec.codec" not in sys.modules:
     time.sleep(0.001)
 aecodec.decompress
 """
@@ -162,7 +162,7 @@ import aecodec
 data = open(sys.argv[1], "rb").read()
 thread = threading.Thread(target=lambda: aecodec.decompress(data))
 thread.start()
-while "torch" not in sys.modules:
+while "aecodec.codec" not in sys.modules:
     time.sleep(0.001)
 child = os.fork()
 if not child:
