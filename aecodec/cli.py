@@ -433,7 +433,7 @@ def doctor(debug: Debug = False) -> None:
     from . import doctor as module
 
     well = True
-    for name, value, good in module.examine():
+    for name, value, good in module.examine(_debug.get()):
         print(f"{name:18} {value}")
         well &= good
     raise typer.Exit(int(not well))
