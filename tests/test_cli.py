@@ -28,7 +28,7 @@ from aecodec.container import Container, Tile
 from aecodec.image import Plane, without_pillows_limit
 from aecodec.training import loop
 
-from .conftest import PERMISSIONS, SIGNALS
+from .conftest import PERMISSIONS, PIPES, SIGNALS
 from .make_golden import FOLDER
 from .test_contents import SRGB
 
@@ -51,7 +51,7 @@ def png(tmp_path: Path, small_image: Image.Image) -> Path:
 
 
 def left(folder: Path) -> set[str]:
-    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
 class Terminal(io.StringIO):
@@ -321,7 +321,7 @@ def test_devices_are_written_as_they_are(png: Path) -> None:
     assert not Path(os.devnull).is_file()
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@PIPES
 def test_pipes_with_names(png: Path) -> None:
     """They are read once: nothing is compared with what was read, and nobody waits for that."""
     pipe = png.with_name("pipe")
@@ -393,6 +393,7 @@ def test_damaged_checkpoints_and_weights(png: Path) -> None:
     assert run("compress", png, "--weights", png).exit_code == 2
 
 
+@PIPES
 def test_pipes_in_a_folder_are_passed_over(png: Path) -> None:
     os.mkfifo(png.parent / "pipe.png")
     result = run("compress", "-r", png.parent)

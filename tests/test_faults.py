@@ -19,6 +19,7 @@ from aecodec.cli import app
 from aecodec.image import Plane
 
 from . import kills
+from .conftest import INTERRUPTS
 from .make_golden import FOLDER
 
 TOOL = (sys.executable, "-m", "aecodec")
@@ -39,6 +40,7 @@ def batch(tmp_path: Path, photo: Plane) -> Path:
     return tmp_path
 
 
+@INTERRUPTS
 @pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_a_batch(codec: Codec, batch: Path, number: signal.Signals, code: int) -> None:

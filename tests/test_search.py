@@ -19,7 +19,7 @@ from aecodec.objective import OBJECTIVES, distortion
 from aecodec.search import Search, _choose, _soft_round
 from aecodec.tiles import Box
 
-from .conftest import SMALL, psnr
+from .conftest import INTERRUPTS, SMALL, psnr
 
 SAME = 1.001  # times a cost: no more than how processors differ
 
@@ -78,6 +78,7 @@ def test_targets_with_effort(codec: Codec, small: Plane) -> None:
     assert container.read(missed.value.nearest).header.quality == 100
 
 
+@INTERRUPTS
 @pytest.mark.usefixtures("heeded")
 def test_an_interruption_leaves_no_file(small_image: Image.Image, tmp_path: Path) -> None:
     """A signal in the midst of a search that would take minutes."""

@@ -26,7 +26,7 @@ from aecodec.training.network import Network
 from aecodec.training.soap import BASIS_STEPS, Soap
 from aecodec.transforms import Analysis, Design, Synthesis, initialise_with_klt
 
-from .conftest import SMALL, psnr
+from .conftest import PIPES, SMALL, psnr
 
 RECIPE = loop.Recipe(hours=1.0, batch=4, patch=64, objective="psnr")
 
@@ -39,6 +39,7 @@ def start(folder: Path) -> tuple[loop.Run, Patches]:
     return run, patches
 
 
+@PIPES
 def test_unusable_images_are_counted(folder: Path) -> None:
     os.mkfifo(folder / "pipe.png")
     files, skipped = find_images([folder], 128)
