@@ -340,7 +340,7 @@ def info(
     from .batch import common_code, exit_code, explain, printable
 
     codes, between = [], ""
-    for path in _without_pillow(paths, recursive):
+    for path in _expanded(paths, recursive):
         try:
             held = _held(path)
         except Exception as error:
@@ -355,7 +355,7 @@ def info(
     raise typer.Exit(common_code(codes))
 
 
-def _without_pillow(paths: list[Path], recursive: bool) -> list[Path]:
+def _expanded(paths: list[Path], recursive: bool) -> list[Path]:
     """The files that are meant. Pillow, which takes a while to import, is imported for folders alone."""
 
     def is_folder(path: Path) -> bool:

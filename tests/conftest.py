@@ -90,6 +90,13 @@ def heeded() -> Iterator[None]:
         signal.signal(number, signal.SIG_IGN)
 
 
+def needs(name: str) -> None:
+    """Skip a test where Pillow cannot write a format: AVIF came with version 11.3, in builds that have its library."""
+    Image.init()
+    if name not in Image.SAVE:
+        pytest.skip(f"this Pillow writes no {name}")
+
+
 def psnr(a: Plane, b: Plane) -> float:
     return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))
 

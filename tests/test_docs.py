@@ -171,7 +171,9 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("source", sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")]), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "source", sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")]), ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_links_lead_somewhere(source: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", source.read_text("utf-8"), flags=re.M | re.S)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
