@@ -71,6 +71,7 @@ def run_python(text: str, namespace: dict[str, Any]) -> None:
     assert printed.getvalue().splitlines() == re.findall(r"^ *print\(.*\)  # (.*)$", text, re.M)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default:.*multi-threaded:DeprecationWarning")  # from Python 3.12, for forks
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # of two processes for one core
 @pytest.mark.parametrize("blocks", [*README, *sections("QUICKSTART.md"), *sections("COOKBOOK.md")])

@@ -38,6 +38,7 @@ def test_what_the_distributions_hold(wheel: Path) -> None:
     assert {"LICENSE", "README.md", "docs/FORMAT.md", "tests/golden/rgb.aec", "weights/base.safetensors"} <= inside
 
 
+@pytest.mark.slow
 def test_the_wheel_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
     """Its dependencies are taken from this environment, to install none of them again."""
     venv.create(tmp_path / "venv", with_pip=True)

@@ -31,6 +31,7 @@ def cost(codec: Codec, data: bytes, picture: Plane, quality: int) -> float:
     return float(8 * len(data) + weight * (error**2).sum() / picture.shape[2])
 
 
+@pytest.mark.slow
 def test_more_effort_costs_less(codec: Codec, photo: Plane) -> None:
     """Of one picture, what an effort gains over the one below may be nothing: it depends on how a processor rounds."""
     picture = photo[40:168, 180:308]
@@ -78,6 +79,7 @@ def test_targets_with_effort(codec: Codec, small: Plane) -> None:
     assert container.read(missed.value.nearest).header.quality == 100
 
 
+@pytest.mark.slow
 @INTERRUPTS
 @pytest.mark.usefixtures("heeded")
 def test_an_interruption_leaves_no_file(small_image: Image.Image, tmp_path: Path) -> None:
@@ -112,6 +114,7 @@ def test_sizes_and_modes(codec: Codec, photo: Plane, shape: tuple[int, int, int]
     assert psnr(decoded, picture) > 25
 
 
+@pytest.mark.slow
 def test_tiles_of_several_qualities(codec: Codec, photo: Plane) -> None:
     """Neighbours are part of what is searched for: no tile pays for what another one gains."""
     picture, roi = photo[:128, :370], np.zeros((128, 370), int)
