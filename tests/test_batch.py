@@ -426,6 +426,7 @@ def test_a_report_that_cannot_go_on_ends_no_job(tree: Path) -> None:
     assert (tree / "x.aec").exists()
 
 
+@pytest.mark.slow
 @INTERRUPTS
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.usefixtures("heeded")

@@ -25,6 +25,7 @@ from .make_golden import FOLDER
 TOOL = (sys.executable, "-m", "aecodec")
 
 
+@pytest.mark.slow
 def test_kills() -> None:
     """A short run of `tests.kills`."""
     found = kills.run(8, seed=1)
@@ -40,6 +41,7 @@ def batch(tmp_path: Path, photo: Plane) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @INTERRUPTS
 @pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

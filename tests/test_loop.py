@@ -109,6 +109,7 @@ def test_a_run_and_its_extension(folder: Path, others: Path, tmp_path: Path) -> 
         assert picture.size == (1200, 480)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_a_run_that_gains_no_more_ends(
     folder: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

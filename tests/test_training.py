@@ -77,6 +77,7 @@ def test_drawings_are_drawn_from_the_seed() -> None:
     assert max(levels) > 200, "none is graded"
 
 
+@pytest.mark.slow
 def test_loss_falls(folder: Path) -> None:
     run, patches = start(folder)
 
@@ -181,6 +182,7 @@ def test_the_bases_of_soap_stay_orthonormal(folder: Path) -> None:
             torch.testing.assert_close(basis.mT @ basis, torch.eye(basis.shape[-1]).expand_as(basis), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_whole_way_to_weights(folder: Path, others: Path, tmp_path: Path, photo: Plane) -> None:
     """Train for a moment, export, compress with the new weights."""
     run, patches = start(folder)
