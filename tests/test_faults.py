@@ -63,6 +63,7 @@ def test_a_signal_in_a_batch(codec: Codec, batch: Path, number: signal.Signals, 
     assert len(list((batch / "in").iterdir())) == 8
 
 
+@pytest.mark.slow
 def test_two_processes_and_two_threads_write_the_same_file(tmp_path: Path) -> None:
     """Whoever reads sees one of them whole."""
     target = tmp_path / "a.aec"
@@ -203,6 +204,7 @@ def test_no_file_is_written_to_a_terminal(tmp_path: Path, small_image: Image.Ima
     os.close(controller)
 
 
+@pytest.mark.slow
 def test_closed_streams(tmp_path: Path, small_image: Image.Image) -> None:
     """As a daemon starts it: there is nobody to tell, but the work is done. What one asks for has to be there."""
     small_image.save(tmp_path / "photo.png")
