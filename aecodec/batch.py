@@ -6,7 +6,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,7 @@ class Done:
     width: int
     height: int
     text: str
-    notes: Sequence[str] = ()  # what was lost or changed on the way
+    notes: Sequence[str] = ()  # what was lost or changed on the way, and whether the file grew
     missed: str = ""  # why what was written is not what was asked for
     reached: Mapping[str, float] = field(default_factory=dict)  # what a target led to, by name
 
@@ -169,6 +169,12 @@ def exit_code(error: Exception) -> int:
     if isinstance(error, Corrupt | NotAec):
         return 3
     return 4 if isinstance(error, AecError) else 1
+
+
+def common_code(codes: Iterable[int]) -> int:
+    """The exit code of several files: that of every failure, or 1 where they differ."""
+    failures = {*codes} - {0}
+    return failures.pop() if len(failures) == 1 else int(bool(failures))
 
 
 def total(results: Sequence[Result], left: int, seconds: float) -> str:

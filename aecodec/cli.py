@@ -35,6 +35,7 @@ app = typer.Typer(
     help="A learned image codec: pictures to .aec files and back.",
     epilog="Exit codes: 0 all well, 1 some files failed, 2 wrong usage, 3 corrupt, 4 unsupported or beyond a limit, "
     "5 a target missed; 3 to 5 when every failure is of that kind.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -82,6 +83,9 @@ MaxPixels = Annotated[
 ]
 Recursive = Annotated[
     bool, typer.Option("-r", "--recursive", help="Take the files in folders, links followed, and keep the tree.")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Show neither a progress bar nor a line for what went well: errors alone.")
 ]
 
 
@@ -187,6 +191,7 @@ def compress(
     recursive: Recursive = False,
     jobs: Jobs = 1,
     report: Report = None,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Compress images to .aec files."""
@@ -240,17 +245,18 @@ def compress(
         files.write(job.target, coded, job.source)
         bpp = len(coded) * 8 / (width * height)
         reached = {"quality": container.read_header(coded, max_pixels).quality, "bpp": bpp, **scores} if target else {}
-        told = f"{_in_words(reached)}{_in_brackets(picture.notes)}"
+        notes = [*picture.notes, *(["larger than its source"] if len(coded) > before else [])]
+        told = f"{_in_words(reached)}{_in_brackets(notes)}"
         text = f"{size(before)} -> {size(len(coded))}  {bpp:.3f} bpp{told}"
         if delete_source and not missed:
             if not picture.notes:  # nothing goes that was not kept
                 files.delete_source(job, digest, coded, codec.verify)
             text += "  source stays" if picture.notes else "  source deleted"
-        return Done(before, len(coded), width, height, text, picture.notes, missed, reached)
+        return Done(before, len(coded), width, height, text, notes, missed, reached)
 
     # what a target or a region was, no file says
     differs = partial(_difference, codec.model.id, None if target or regions else chosen, strip)
-    _run(planned, work, overwrite, skip_existing, recursive, jobs, report, differs, left, slow=effort > 0)
+    _run(planned, work, overwrite, skip_existing, recursive, jobs, report, differs, left, slow=effort > 0, quiet=quiet)
 
 
 @app.command()
@@ -262,6 +268,19 @@ def decompress(
         ),
     ],
     out: Out = None,
+    output_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="png, jpg, webp, avif, tif, jp2, bmp or ppm, where no name of a file says it; png unless told.",
+        ),
+    ] = None,
+    output_quality: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100, help="Quality of jpg, webp and avif; 95 unless told, and for webp lossless in its place."
+        ),
+    ] = None,
     region: Annotated[
         str | None, typer.Option(metavar="X,Y,WIDTH,HEIGHT", help="Decode these pixels only, in less time.")
     ] = None,
@@ -282,14 +301,18 @@ def decompress(
     recursive: Recursive = False,
     jobs: Jobs = 1,
     report: Report = None,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Decompress .aec files to PNG, or to what the suffix of --out says."""
+    """Decompress .aec files to PNG, or to what --format or the suffix of --out says."""
     from . import files
     from .batch import Done, size
 
-    planned, _ = _usage(files.plan, paths, out, recursive, {".aec"}, ".png")
-    formats = {job: _usage(files.image_format, job.target) for job in planned}
+    asked = _usage(files.suffix_of, output_format) if output_format is not None else None
+    planned, _ = _usage(files.plan, paths, out, recursive, {".aec"}, asked or ".png")
+    formats = {job: _usage(files.image_format, job.target, asked) for job in planned}
+    for name in sorted({*formats.values()}):
+        _usage(files.check_writable, name, output_quality)
     box = _usage(files.parse_region, region) if region is not None else None
     codec = _codec(device, weights, max_pixels)
 
@@ -302,65 +325,95 @@ def decompress(
         else:
             image = codec.decompress(data, region=box, scale=shrunk)
         image, changed = files.fit(image, formats[job])
-        encoded, left_out = files.encode_picture(image, formats[job])
+        encoded, left_out = files.encode_picture(image, formats[job], output_quality)
         files.write(job.target, encoded, job.source)
         notes = [*([damage] if damage else []), *changed, *left_out]
         text = f"{size(len(data))}  {image.width}x{image.height} {image.mode}{_in_brackets(notes)}"
         return Done(len(data), len(encoded), image.width, image.height, text, notes)
 
-    _run(planned, work, overwrite, skip_existing, recursive, jobs, report)
+    _run(planned, work, overwrite, skip_existing, recursive, jobs, report, quiet=quiet)
 
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(parser=as_path, metavar="FILE", help="An .aec file, or -.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    paths: Annotated[list[Path], typer.Argument(parser=as_path, metavar="FILES", help=".aec files or folders, or -.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object in a line for each file.")] = False,
+    recursive: Recursive = False,
     debug: Debug = False,
 ) -> None:
-    """Print what a file holds, without decoding it."""
-    from . import registry
-    from .batch import exit_code, explain, printable
+    """Print what files hold, without decoding them."""
+    from .batch import common_code, exit_code, explain, printable
 
-    def work() -> str:
-        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        parsed = container.read(data, max_pixels=container.MAX_SIDE**2)
-        h = parsed.header
-        weights = registry.installed().get(h.model)
-        found = {
-            "file": str(path),
-            "bytes": len(data),
-            "width": h.width,
-            "height": h.height,
-            "mode": h.mode,
-            "quality": h.quality,
-            "bpp": round(len(data) * 8 / (h.width * h.height), 4),
-            "tiles": h.tile_count,
-            "tile_size": h.tile_size,
-            "model": h.model.hex(),
-            "weights": weights.stem if weights else None,
-            "alpha_bytes": len(parsed.alpha or b""),
-            "metadata_bytes": {key: len(value) for key, value in parsed.metadata.items()},
-        }
+    codes, between = [], ""
+    for path in _expanded(paths, recursive):
+        try:
+            held = _held(path)
+        except Exception as error:
+            _say(error, explain(path, error))
+            codes.append(exit_code(error))
+            continue
         if as_json:
-            return json.dumps(found)
-        return "\n".join(f"{key:15} {printable(str(value))}" for key, value in found.items())
+            print(json.dumps(held))
+        else:
+            print(between + "\n".join(f"{key:15} {printable(str(value))}" for key, value in held.items()))
+            between = "\n"
+    raise typer.Exit(common_code(codes))
 
-    try:
-        text = work()
-    except Exception as error:
-        _fail(error, explain(path, error), exit_code(error))
-    print(text)
+
+def _expanded(paths: list[Path], recursive: bool) -> list[Path]:
+    """The files that are meant. Pillow, which takes a while to import, is imported for folders alone."""
+
+    def is_folder(path: Path) -> bool:
+        with suppress(OSError):
+            return path.is_dir()
+        return False
+
+    if not any(map(is_folder, paths)):
+        return paths
+    from . import files
+
+    found, _ = _usage(files.expand, paths, recursive, {".aec"})
+    return [path for path, _ in found]
+
+
+def _held(path: Path) -> dict[str, Any]:
+    """What an .aec file says of itself. Raises OSError and `errors.AecError`."""
+    from . import registry
+
+    data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    parsed = container.read(data, max_pixels=container.MAX_SIDE**2)
+    h = parsed.header
+    weights = registry.installed().get(h.model)
+    return {
+        "file": str(path),
+        "bytes": len(data),
+        "width": h.width,
+        "height": h.height,
+        "mode": h.mode,
+        "quality": h.quality,
+        "bpp": round(len(data) * 8 / (h.width * h.height), 4),
+        "tiles": h.tile_count,
+        "tile_size": h.tile_size,
+        "model": h.model.hex(),
+        "weights": weights.stem if weights else None,
+        "alpha_bytes": len(parsed.alpha or b""),
+        "metadata_bytes": {key: len(value) for key, value in parsed.metadata.items()},
+    }
 
 
 @app.command()
 def verify(
     paths: Annotated[list[Path], typer.Argument(parser=as_path, metavar="FILES", help=".aec files or folders, or -.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the lines of --report in place of those for people.")
+    ] = False,
     device: Device = "auto",
     weights: Weights = None,
     max_pixels: MaxPixels = container.MAX_PIXELS,
     recursive: Recursive = False,
     jobs: Jobs = 1,
     report: Report = None,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Check files: every checksum and every symbol."""
@@ -375,16 +428,17 @@ def verify(
         h = codec.verify(data)
         return Done(len(data), 0, h.width, h.height, f"ok  {h.width}x{h.height} {h.mode}")
 
-    _run([files.Job(path, files.STANDARD) for path, _ in found], work, at_once=jobs, report=report, stream=sys.stdout)
+    checked = [files.Job(path, files.STANDARD) for path, _ in found]
+    _run(checked, work, at_once=jobs, report=report, stream=sys.stdout, quiet=quiet, as_json=as_json)
 
 
 @app.command()
-def doctor() -> None:
+def doctor(debug: Debug = False) -> None:
     """Print versions, devices and models, and try on this machine that the prior is exact and how fast it all is."""
     from . import doctor as module
 
     well = True
-    for name, value, good in module.examine():
+    for name, value, good in module.examine(_debug.get()):
         print(f"{name:18} {value}")
         well &= good
     raise typer.Exit(int(not well))
@@ -524,7 +578,13 @@ def _usage(call: Callable[..., T], *args: Any) -> T:
 
 
 def _fail(error: Exception, message: str, code: int) -> NoReturn:
-    """Say what went wrong and exit. What nobody foresaw stays an exception, whose traceback the interpreter shows."""
+    """Say what went wrong and exit."""
+    _say(error, message)
+    raise typer.Exit(code) from None
+
+
+def _say(error: Exception, message: str) -> None:
+    """Say what went wrong. What nobody foresaw stays an exception, whose traceback the interpreter shows."""
     from .batch import printable
 
     if not errors.foreseen(error):
@@ -532,7 +592,6 @@ def _fail(error: Exception, message: str, code: int) -> NoReturn:
     if _debug.get():
         traceback.print_exception(error)
     print(printable(message), file=sys.stderr)
-    raise typer.Exit(code) from None
 
 
 def _run(
@@ -547,10 +606,13 @@ def _run(
     left: Sequence[str] = (),
     stream: TextIO | None = None,
     slow: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Do every job, print a line for each, and exit with the code that sums them up.
 
-    ``differs``: see `batch.run`; ``left``: what to say of files that are left out; ``slow``: a bar even for one.
+    ``differs``: see `batch.run`; ``left``: what to say of files that are left out; ``slow``: a bar even for one;
+    ``quiet``: a line for each failure alone; ``as_json``: the report's lines, of all.
     """
     from . import batch, files
 
@@ -558,34 +620,39 @@ def _run(
         print("aecodec: --overwrite and --skip-existing exclude each other", file=sys.stderr)
         raise typer.Exit(2)
     results: list[batch.Result] = []
-    for line in left:
+    for line in () if quiet else left:
         print(batch.printable(line), file=sys.stderr)
     start = time.perf_counter()
     with (
         _usage(files.Report, report, planned, overwrite) as log,
-        _progress(len(planned), stream or sys.stderr, slow) as (show, advance),
+        _progress(len(planned), stream or sys.stderr, slow, quiet) as (show, advance),
     ):
 
         def tell(result: batch.Result) -> None:
             results.append(result)
             log.add(result.record())
-            show("\n".join(batch.printable(line) for line in [*result.trace.splitlines(), result.line]))
+            if as_json:
+                print(result.trace, end="", file=sys.stderr)
+                show(result.record())
+            elif result.code or not quiet:
+                show("\n".join(batch.printable(line) for line in [*result.trace.splitlines(), result.line]))
 
         batch.run(planned, work, tell, advance, at_once, overwrite, skip or recursive, _debug.get(), differs)
-    if len(results) + len(left) > 1:
+    if len(results) + len(left) > 1 and not quiet:
         print(batch.total(results, len(left), time.perf_counter() - start), file=sys.stderr)
-    if differing := sum(bool(result.differs) for result in results):
+    if not quiet and (differing := sum(bool(result.differs) for result in results)):
         print(f"{differing} skipped, but not as asked for: --overwrite makes them anew", file=sys.stderr)
     if log.error:
         print(f"{report}: {log.error}", file=sys.stderr)
-    failures = {result.code for result in results} - {0} | ({1} if log.error else set())
-    raise typer.Exit(failures.pop() if len(failures) == 1 else int(bool(failures)))
+    raise typer.Exit(batch.common_code([*(result.code for result in results), int(bool(log.error))]))
 
 
 @contextmanager
-def _progress(count: int, stream: TextIO, slow: bool) -> "Iterator[tuple[Callable[[str], None], Progress]]":
+def _progress(
+    count: int, stream: TextIO, slow: bool, quiet: bool = False
+) -> "Iterator[tuple[Callable[[str], None], Progress]]":
     """How to print the line of a job that is done, above a bar if there is a terminal, and to move the bar before."""
-    if not stream.isatty() or (count == 1 and not slow):
+    if quiet or not stream.isatty() or (count == 1 and not slow):
         yield lambda line: print(line, file=stream), lambda share: None
         return
     from rich import progress

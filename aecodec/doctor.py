@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 
@@ -22,7 +23,8 @@ REPEATS = 3
 Line = tuple[str, str, bool]  # what, how it is, whether that is well
 
 
-def examine() -> Iterator[Line]:
+def examine(debug: bool = False) -> Iterator[Line]:
+    """With ``debug``, where errors came from goes to standard error."""
     yield "aecodec", __version__, True
     yield "python", f"{platform.python_version()}, {platform.platform()}", True
     for name in LIBRARIES:
@@ -37,6 +39,8 @@ def examine() -> Iterator[Line]:
         for identity, path in registry.installed().items():
             yield "model", f"{identity.hex()} ({path.stem})", True
     except (OSError, ValueError) as error:
+        if debug:
+            traceback.print_exception(error)
         yield "model", str(error), False
     for device in ["cpu", "cuda"] if gpus else ["cpu"]:
         try:
@@ -44,6 +48,8 @@ def examine() -> Iterator[Line]:
             yield from _exactness(codec)
             yield from _speed(codec)
         except Exception as error:  # whatever it is, it is what one wants to know
+            if debug:
+                traceback.print_exception(error)
             yield device, f"{type(error).__name__}: {error}", False
 
 

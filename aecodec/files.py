@@ -48,6 +48,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "WEBP": {"lossless": True, "exact": True},
     "AVIF": {"quality": 95, "subsampling": "4:4:4"},
 }
+LOSSY = ("JPEG", "WEBP", "AVIF")  # what can be written at a quality
 CARRIED = {
     "PNG": ("icc_profile", "exif", "xmp", "dpi"),
     "JPEG": ("icc_profile", "exif", "xmp", "dpi"),
@@ -371,14 +372,40 @@ def open_picture(data: bytes, max_pixels: int) -> Picture:
         raise OSError(f"broken image: {type(error).__name__}: {error}") from error
 
 
-def image_format(path: Path) -> str:
-    """Pillow's name of the format to write under this name; PNG for standard output. Raises `UsageError`."""
-    if path == STANDARD:
-        return "PNG"
+def suffix_of(name: str) -> str:
+    """The suffix of a format that is named as people name it. Raises `UsageError`.
+
+    >>> suffix_of("WebP")
+    '.webp'
+    """
+    suffix = f".{name.lower()}"
+    if suffix not in FORMATS:
+        raise UsageError(f"format {name}: expected one of {', '.join(known[1:] for known in FORMATS)}")
+    return suffix
+
+
+def image_format(path: Path, asked: str | None = None) -> str:
+    """Pillow's name of the format to write under this name, whose suffix says it, or else ``asked``, another suffix.
+
+    PNG for standard output, unless something else is asked for. Raises `UsageError`.
+    """
+    named = FORMATS.get(path.suffix.lower())
+    wanted = FORMATS[asked or ".png"] if asked or path == STANDARD else named
+    if wanted is None:
+        raise UsageError(f"{path}: expected a suffix of {', '.join(FORMATS)}")
+    if named not in (None, wanted):
+        raise UsageError(f"{path}: a name for {named}, but {wanted} is asked for")
+    return wanted
+
+
+def check_writable(name: str, quality: int | None = None) -> None:
+    """Raises `UsageError` for a format that this Pillow cannot write, or not at a quality."""
+    if quality is not None and name not in LOSSY:
+        raise UsageError(f"{name} has no quality: --output-quality goes with {', '.join(LOSSY)}")
     try:
-        return FORMATS[path.suffix.lower()]
-    except KeyError:
-        raise UsageError(f"{path}: expected a suffix of {', '.join(FORMATS)}") from None
+        Image.new("L", (8, 8)).save(io.BytesIO(), name)  # some libraries are missed only now
+    except (KeyError, OSError):
+        raise UsageError(f"the Pillow that is installed here cannot write {name}") from None
 
 
 def fit(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
@@ -417,14 +444,16 @@ def _in_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
     return image
 
 
-def encode_picture(image: Image.Image, name: str) -> tuple[bytes, list[str]]:
+def encode_picture(image: Image.Image, name: str, quality: int | None = None) -> tuple[bytes, list[str]]:
     """The bytes of an image file, and what it could not hold. Raises ValueError for transparency that it cannot hold.
 
-    Formats that can be lossless are; JPEG and AVIF are written at high quality.
+    Without a quality, formats that can be lossless are; JPEG and AVIF are written at a high one.
     """
     if "A" in image.mode and name in ("JPEG", "PPM", "BMP"):
         raise ValueError(f"{name} cannot hold transparency: choose PNG, WebP or TIFF")
     options = dict(OPTIONS.get(name, {}))
+    if quality is not None:
+        options |= {"quality": quality, "lossless": False}  # the latter is WebP's alone
     metadata = {key: image.info[key] for key in CARRIED.get(name, ()) if key in image.info}
     notes = [f"{name} holds no {key}" for key in image.info if key not in metadata]
     if name == "PNG" and "xmp" in metadata:

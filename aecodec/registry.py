@@ -48,7 +48,10 @@ def find(model: bytes) -> Path:
     try:
         return installed()[model]
     except KeyError:
-        raise UnknownModel(f"model {model.hex()} is not installed") from None
+        raise UnknownModel(
+            f"model {model.hex()} is not installed: a newer release may bring it (pip install -U aecodec), or name the "
+            "weights that the file was made with; nothing is downloaded by itself"
+        ) from None
 
 
 def metadata(path: Path) -> dict[str, str]:

@@ -38,7 +38,7 @@ def cli() -> str:
     parts = [
         "# The command line",
         NOTE,
-        _wrap(f"{group.help} `python -m aecodec` is the same command, and each command has `--help`."),
+        _wrap(f"{group.help} `python -m aecodec` is the same command, and each command has `--help` or `-h`."),
         "\n".join(_options(group)),
     ]
     for name, command in group.commands.items():

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Every gate: style, types, tests.
+# Every gate: style, types, all tests, and how much of the package the quick ones reach.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ruff check .
 ruff format --check .
 mypy
-pytest
+pytest --cov
+pytest -m slow

@@ -22,6 +22,8 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 PERMISSIONS = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is closed to root, nor by such means on Windows"
 )
+PIPES = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+INTERRUPTS = pytest.mark.skipif(os.name == "nt", reason="no process asks another one to end by a signal here")
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.aec"))
 SMALL = Design(48, 64, 32, 32, 16, 8, 16, 16, 1, 1, 1, 1)  # as the design that is trained, but quick
@@ -87,6 +89,13 @@ def heeded() -> Iterator[None]:
     yield
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
+
+
+def needs(name: str) -> None:
+    """Skip a test where Pillow cannot write a format: AVIF came with version 11.3, in builds that have its library."""
+    Image.init()
+    if name not in Image.SAVE:
+        pytest.skip(f"this Pillow writes no {name}")
 
 
 def psnr(a: Plane, b: Plane) -> float:

@@ -27,7 +27,7 @@ from aecodec.cli import app
 from aecodec.files import Job
 from aecodec.image import Plane
 
-from .conftest import PERMISSIONS, SIGNALS
+from .conftest import INTERRUPTS, PERMISSIONS, SIGNALS
 
 
 @pytest.fixture(autouse=True)
@@ -426,6 +426,8 @@ def test_a_report_that_cannot_go_on_ends_no_job(tree: Path) -> None:
     assert (tree / "x.aec").exists()
 
 
+@pytest.mark.slow
+@INTERRUPTS
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.usefixtures("heeded")
 def test_a_signal_ends_several_jobs(tmp_path: Path, photo: Plane, number: signal.Signals) -> None:

@@ -154,6 +154,7 @@ def test_a_run_and_its_files(few: None, one_photo: Path, tmp_path: Path) -> None
     assert not re.search(r"""(src|href)=["'](?!data:|#)|url\((?!#)""", page), "the page needs the network"
 
 
+@pytest.mark.slow
 def test_tables_by_range_and_their_anchor(few: None, one_photo: Path, tmp_path: Path) -> None:
     """The anchor is JPEG where AVIF is not installed, unless one is chosen."""
     for options, anchor, other in (((), JPEG, OURS), (("--anchor", OURS), OURS, JPEG)):
@@ -242,6 +243,7 @@ def noise_norm(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_a_slow_metric_is_measured_when_asked_for_and_kept(
     few: None, noise_norm: list[float], one_photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,6 +420,7 @@ def test_the_default_images_are_there() -> None:
     assert len(samples) == len(images.PHOTOGRAPHS)
 
 
+@pytest.mark.slow
 def test_workers_find_what_this_process_finds(one_photo: Path) -> None:
     """The real processes, on one image and the fastest codec."""
     samples, _ = images.survey(images.find(one_photo), one_photo, lambda: None)
@@ -645,6 +648,7 @@ def test_efforts_are_codecs_of_their_own(few: None, one_photo: Path, tmp_path: P
 # speed
 
 
+@pytest.mark.slow
 def test_a_speed_run_and_its_place_in_the_report(few: None, one_photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "codec_speed", lambda path, threads: speed._codec_speed(path, threads, 1))
     monkeypatch.setattr(speed, "start_up", lambda path: {"import torch": 2.0, f"{OURS}: decode": 3.0, "x: decode": 2.0})

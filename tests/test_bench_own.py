@@ -29,6 +29,7 @@ def test_what_efforts_gain(one_photo: Path) -> None:
     assert all(-4 < float(gain) < -0.3 for _, gain, _ in gains)
 
 
+@pytest.mark.slow
 def test_other_ways_of_decoding(one_photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = [way for way in exactness.WAYS if way.name in ("1 thread", "no vectors beyond SSE")]
     monkeypatch.setattr(exactness, "ways", lambda: few)
@@ -52,6 +53,7 @@ def test_tasks_take_turns() -> None:
     assert found.keys() == {"a", "b"}
 
 
+@pytest.mark.slow
 def test_speed_of_every_codec_at_the_same_rate(one_photo: Path) -> None:
     found = speed._codec_speed(one_photo / "photo.png", 1, 1)
     assert found.keys() == codecs.ALWAYS & codecs.roster()[0].keys()
@@ -87,6 +89,7 @@ def test_busy_processes_end() -> None:
     assert None not in [process.poll() for process in processes]
 
 
+@pytest.mark.slow
 def test_everyday_use(one_photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SMALL", 64), ("COLUMNS", 4), ("ROWS", 2), ("LARGE", (200, 120)), ("ROUNDS", 1)):
         monkeypatch.setattr(everyday, name, value)
@@ -106,6 +109,7 @@ def test_what_the_coder_adds(one_photo: Path) -> None:
     assert 1 < ratios[-1] < 1.02
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_command_alone(photo: Plane) -> None:
     ballast = np.ones(1 << 30, np.uint8)  # of which nothing may be counted
     found = speed.peak_memory(1, Image.fromarray(photo))

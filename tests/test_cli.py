@@ -25,12 +25,15 @@ import aecodec
 from aecodec import Codec, SymbolMismatch, cli, container, profiles, registry
 from aecodec.cli import app
 from aecodec.container import Container, Tile
+from aecodec.files import FORMATS
 from aecodec.image import Plane, without_pillows_limit
 from aecodec.training import loop
 
-from .conftest import PERMISSIONS, SIGNALS
+from .conftest import PERMISSIONS, PIPES, SIGNALS, needs
 from .make_golden import FOLDER
 from .test_contents import SRGB
+
+DOCS = Path(__file__).parent.parent / "docs"
 
 
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
@@ -49,7 +52,7 @@ def png(tmp_path: Path, small_image: Image.Image) -> Path:
 
 
 def left(folder: Path) -> set[str]:
-    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
 class Terminal(io.StringIO):
@@ -70,13 +73,19 @@ def test_a_bar_below_the_lines_of_what_is_done(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("stream", "slow", "bar"), [(io.StringIO(), True, False), (Terminal(), False, False), (Terminal(), True, True)]
+    ("stream", "slow", "quiet", "bar"),
+    [
+        (io.StringIO(), True, False, False),
+        (Terminal(), False, False, False),
+        (Terminal(), True, True, False),
+        (Terminal(), True, False, True),
+    ],
 )
-def test_no_bar_for_one_quick_file_or_without_a_terminal(
-    stream: io.StringIO, slow: bool, bar: bool, monkeypatch: pytest.MonkeyPatch
+def test_no_bar_for_one_quick_file_or_without_a_terminal_or_when_quiet(
+    stream: io.StringIO, slow: bool, quiet: bool, bar: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    with cli._progress(1, stream, slow) as (show, advance):
+    with cli._progress(1, stream, slow, quiet) as (show, advance):
         advance(0.25)
         show("done")
     assert ("100%" in stream.getvalue()) is bar
@@ -108,6 +117,91 @@ def test_formats_by_suffix(png: Path) -> None:
         assert run("decompress", png.with_suffix(".aec"), "-o", target).exit_code == 0
         with Image.open(target) as image:
             assert image.format == name
+
+
+def test_formats_by_name(png: Path) -> None:
+    """For folders and standard output, which have no suffix, and for names that say nothing."""
+    folder, aec = png.parent, png.with_suffix(".aec")
+    run("compress", png)
+    assert run("decompress", "-r", folder, "-o", folder / "out", "--format", "WebP").exit_code == 0
+    assert run("decompress", aec, "-o", folder / "out" / "x.tmp", "--format", "jpeg").exit_code == 0
+    assert run("decompress", aec, "--format", "tif").exit_code == 0
+    written = {"out/photo.webp": "WEBP", "out/x.tmp": "JPEG", "photo.tif": "TIFF"}
+    assert left(folder) == {"photo.png", "photo.aec", *written}
+    streamed = run("decompress", aec, "-o", "-", "--format", "bmp").stdout_bytes
+    encoded = {name: (folder / path).read_bytes() for path, name in written.items()} | {"BMP": streamed}
+    for name, data in encoded.items():
+        with Image.open(io.BytesIO(data)) as image:
+            assert (image.format, image.size) == (name, (90, 70))
+    for arguments, said in (
+        (["-o", folder / "x.png", "--format", "jpg"], "x.png: a name for PNG, but JPEG is asked for"),
+        (["--format", "gif"], "format gif: expected one of png, jpg"),
+    ):
+        result = run("decompress", aec, *arguments)
+        assert (result.exit_code, said in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["jpg", "webp", "avif"])
+def test_the_quality_of_what_is_written(png: Path, codec: Codec, name: str) -> None:
+    """WebP, which is lossless otherwise, is not at a quality."""
+    needs(FORMATS[f".{name}"])
+    run("compress", png)
+    sizes, decoded = [], codec.decompress(png.with_suffix(".aec").read_bytes(), "numpy")
+    for quality in (["--output-quality", 90], ["--output-quality", 30], []):
+        result = run("decompress", png.with_suffix(".aec"), "-o", "-", "--format", name, *quality)
+        sizes.append(len(result.stdout_bytes))
+        with Image.open(io.BytesIO(result.stdout_bytes)) as image:
+            exact = np.array_equal(np.asarray(image), decoded)
+        assert exact is (name == "webp" and not quality)
+    assert sizes[1] < sizes[0] < sizes[2]
+    result = run("decompress", png.with_suffix(".aec"), "-o", png.parent, "--output-quality", 90)
+    assert (result.exit_code, "PNG has no quality: --output-quality goes with" in result.stderr) == (2, True)
+
+
+def test_a_format_that_this_pillow_cannot_write(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is decoded; some builds know a format whose library they lack."""
+    run("compress", png)
+    said = "aecodec: the Pillow that is installed here cannot write {}\n"
+
+    def lacking(*_: object) -> None:
+        raise OSError("encoder jpeg2k not available")
+
+    Image.init()
+    monkeypatch.delitem(Image.SAVE, "WEBP")
+    monkeypatch.setitem(Image.SAVE, "JPEG2000", lacking)
+    for suffix, name in (("webp", "WEBP"), ("jp2", "JPEG2000")):
+        result = run("decompress", png.with_suffix(".aec"), "--format", suffix)
+        assert (result.exit_code, result.stderr) == (2, said.format(name))
+    assert left(png.parent) == {"photo.png", "photo.aec"}
+
+
+def test_a_file_that_grew_is_told_of(png: Path) -> None:
+    dot = png.with_name("dot.png")
+    Image.new("L", (1, 1)).save(dot)
+    for path, grew in ((dot, True), (png, False)):
+        result = run("compress", path, "-q", 100)
+        assert (path.with_suffix(".aec").stat().st_size > path.stat().st_size) is grew
+        assert ("(larger than its source)" in result.stderr) is grew
+
+
+def test_quiet(png: Path) -> None:
+    """Nothing is said of what went well; errors and exit codes stay."""
+    (png.parent / "notes.txt").touch()
+    commands: tuple[tuple[object, ...], ...] = (
+        ("compress", "-r", png.parent),
+        ("compress", "-r", png.parent, "-q", 10),  # skipped, and not as asked for
+        ("decompress", "-r", png.parent, "-o", png.parent / "out"),
+        ("verify", "-r", png.parent),
+    )
+    for arguments in commands:
+        result = run(*arguments, "--quiet")
+        assert (result.exit_code, result.output) == (0, "")
+    whole, cut = png.with_suffix(".aec"), png.with_name("cut.aec")
+    cut.write_bytes(whole.read_bytes()[:-9])
+    for arguments in (("decompress", cut, whole, "-o", png.parent / "new"), ("verify", cut, whole)):
+        result = run(*arguments, "--quiet")
+        assert (result.exit_code, len(result.output.splitlines())) == (3, 1)
+        assert result.output.startswith(f"{cut}: ")
 
 
 def test_a_file_to_read_and_one_to_write(png: Path) -> None:
@@ -227,7 +321,7 @@ def test_devices_are_written_as_they_are(png: Path) -> None:
     assert not Path(os.devnull).is_file()
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@PIPES
 def test_pipes_with_names(png: Path) -> None:
     """They are read once: nothing is compared with what was read, and nobody waits for that."""
     pipe = png.with_name("pipe")
@@ -258,6 +352,7 @@ def test_webp_and_tiff_are_lossless(codec: Codec, png: Path) -> None:
 def test_broken_metadata_costs_itself_alone(
     codec: Codec, tmp_path: Path, small_image: Image.Image, suffix: str, icc: bytes, exif: bytes
 ) -> None:
+    needs(FORMATS[suffix])
     plain = container.read(codec.compress(small_image, 10))
     metadata = {"exif": exif, "icc": icc, "xmp": b"\xff<x>"}
     (tmp_path / "a.aec").write_bytes(container.write(replace(plain, metadata=metadata)))
@@ -299,6 +394,7 @@ def test_damaged_checkpoints_and_weights(png: Path) -> None:
     assert run("compress", png, "--weights", png).exit_code == 2
 
 
+@PIPES
 def test_pipes_in_a_folder_are_passed_over(png: Path) -> None:
     os.mkfifo(png.parent / "pipe.png")
     result = run("compress", "-r", png.parent)
@@ -389,7 +485,8 @@ def test_a_foreign_model(tmp_path: Path) -> None:
     path = tmp_path / "foreign.aec"
     header = container.Header(b"unknown!", 16, 16, "RGB", 50, 512)
     path.write_bytes(container.write(Container(header, [Tile(50, 0, b"")])))
-    assert run("decompress", path).exit_code == 4
+    result = run("decompress", path)
+    assert (result.exit_code, "pip install -U aecodec" in result.stderr) == (4, True)
     assert run("info", path).exit_code == 0  # what the header says can still be told
 
 
@@ -456,6 +553,48 @@ def test_info(codec: Codec) -> None:
     assert (found["tiles"], found["weights"]) == (2, "base")
     assert found["model"] == codec.model.id.hex()
     assert "552" in run("info", FOLDER / "two_tiles.aec").stdout
+
+
+def test_info_of_several_files_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("gray", "alpha"):
+        (tmp_path / "in" / f"{name}.aec").write_bytes((FOLDER / f"{name}.aec").read_bytes())
+    (tmp_path / "bad.aec").write_bytes(b"text")
+    assert run("info", tmp_path / "in").exit_code == 2
+    result = run("info", FOLDER / "rgb.aec", tmp_path / "bad.aec", "-r", tmp_path / "in", "--json")
+    assert result.exit_code == 3
+    assert result.stderr == f"{tmp_path / 'bad.aec'}: not an .aec file\n"
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [one["mode"] for one in found] == ["RGB", "RGBA", "L"]
+    assert found[1]["file"] == str(tmp_path / "in" / "alpha.aec")
+    assert run("info", tmp_path / "bad.aec", tmp_path / "none.aec").exit_code == 1, "of two kinds"
+    first, second = run("info", FOLDER / "rgb.aec", FOLDER / "gray.aec").stdout.split("\n\n")
+    assert (first.split()[:2], second.split()[:2]) == (
+        ["file", str(FOLDER / "rgb.aec")],
+        ["file", str(FOLDER / "gray.aec")],
+    )
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_verify_for_programs(tmp_path: Path, jobs: int) -> None:
+    """Its lines are those of the report; what goes wrong is said there, too."""
+    (tmp_path / "cut.aec").write_bytes((FOLDER / "rgb.aec").read_bytes()[:-9])
+    command = ("verify", FOLDER / "rgb.aec", tmp_path / "cut.aec", "--jobs", jobs, "--report", tmp_path / "report")
+    result = run(*command, "--json")
+    assert result.exit_code == 3
+    assert result.stdout == (tmp_path / "report").read_text()
+    found = {Path(record["source"]).stem: record for record in map(json.loads, result.stdout.splitlines())}
+    assert (found["rgb"]["status"], found["rgb"]["width"]) == ("done", 90)
+    assert (found["cut"]["status"], found["cut"]["error"]) == ("failed", "Truncated")
+    assert "Traceback" in run(*command, "--json", "--debug").stderr
+
+
+def test_help_and_tracebacks_with_every_command() -> None:
+    for command in re.findall(r"^## aecodec (\w+)$", (DOCS / "CLI.md").read_text("utf-8"), re.M):
+        short, long = run(command, "-h"), run(command, "--help")
+        assert (short.exit_code, short.output) == (0, long.output)
+        assert "--debug" in short.output
+    assert run("-h").output == run("--help").output
 
 
 def test_start_up_imports_neither_torch_nor_pillow() -> None:

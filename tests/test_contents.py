@@ -13,6 +13,8 @@ from PIL.PngImagePlugin import PngInfo
 from aecodec.contents import look
 from aecodec.image import from_any
 
+from .conftest import needs
+
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
 KEPT: dict[str, dict[str, Any]] = {
@@ -29,6 +31,7 @@ KEPT: dict[str, dict[str, Any]] = {
 
 
 def saved(image: Image.Image, name: str, **options: Any) -> bytes:
+    needs(name)
     file = io.BytesIO()
     image.save(file, name, **options)
     return file.getvalue()

@@ -73,6 +73,7 @@ def test_a_tiny_file_takes_little_memory(codec: Codec) -> None:
     assert int(kibibytes) < 64 * 1024
 
 
+@pytest.mark.slow
 def test_mutated_files() -> None:
     """A short run of `tests.fuzz`."""
     found = fuzz.run(1500, seed=1)

@@ -71,6 +71,7 @@ def run_python(text: str, namespace: dict[str, Any]) -> None:
     assert printed.getvalue().splitlines() == re.findall(r"^ *print\(.*\)  # (.*)$", text, re.M)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default:.*multi-threaded:DeprecationWarning")  # from Python 3.12, for forks
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # of two processes for one core
 @pytest.mark.parametrize("blocks", [*README, *sections("QUICKSTART.md"), *sections("COOKBOOK.md")])
@@ -171,7 +172,9 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("source", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "source", sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")]), ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_links_lead_somewhere(source: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", source.read_text("utf-8"), flags=re.M | re.S)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):

@@ -45,6 +45,8 @@ def test_a_device_that_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 1
     assert "RuntimeError: no kernel image" in result.output
+    assert "Traceback" not in result.output
+    assert "in broken" in CliRunner().invoke(app, ["doctor", "--debug"]).stderr
 
 
 def test_the_shipped_weights_say_what_to_expect(codec: Codec) -> None:

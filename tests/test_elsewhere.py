@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 WINDOWS = """
 import multiprocessing.context, os, signal, sys, pytest
 for name in ("fchmod", "fork", "geteuid", "mkfifo", "O_DIRECTORY"):
@@ -18,6 +20,7 @@ sys.exit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider"]))
 """
 
 
+@pytest.mark.slow
 def test_the_tests_are_found() -> None:
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", WINDOWS], cwd=root, capture_output=True, text=True, check=False)

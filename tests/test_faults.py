@@ -19,11 +19,13 @@ from aecodec.cli import app
 from aecodec.image import Plane
 
 from . import kills
+from .conftest import INTERRUPTS
 from .make_golden import FOLDER
 
 TOOL = (sys.executable, "-m", "aecodec")
 
 
+@pytest.mark.slow
 def test_kills() -> None:
     """A short run of `tests.kills`."""
     found = kills.run(8, seed=1)
@@ -39,6 +41,8 @@ def batch(tmp_path: Path, photo: Plane) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
+@INTERRUPTS
 @pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_a_batch(codec: Codec, batch: Path, number: signal.Signals, code: int) -> None:
@@ -59,6 +63,7 @@ def test_a_signal_in_a_batch(codec: Codec, batch: Path, number: signal.Signals, 
     assert len(list((batch / "in").iterdir())) == 8
 
 
+@pytest.mark.slow
 def test_two_processes_and_two_threads_write_the_same_file(tmp_path: Path) -> None:
     """Whoever reads sees one of them whole."""
     target = tmp_path / "a.aec"
@@ -199,6 +204,7 @@ def test_no_file_is_written_to_a_terminal(tmp_path: Path, small_image: Image.Ima
     os.close(controller)
 
 
+@pytest.mark.slow
 def test_closed_streams(tmp_path: Path, small_image: Image.Image) -> None:
     """As a daemon starts it: there is nobody to tell, but the work is done. What one asks for has to be there."""
     small_image.save(tmp_path / "photo.png")

@@ -79,6 +79,7 @@ def test_a_child_of_a_thread(codec: Codec, photo: Plane) -> None:
         assert pool.submit(work).result() == 0
 
 
+@pytest.mark.slow
 def test_children_of_one_whose_threads_work(codec: Codec, photo: Plane) -> None:
     stopped = threading.Event()
 

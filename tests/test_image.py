@@ -19,7 +19,7 @@ from aecodec.errors import Corrupt
 from aecodec.exif import bare, resolution, with_resolution
 from aecodec.image import Picture, Plane, decode_alpha, encode_alpha, from_any, to_any
 
-from .conftest import psnr
+from .conftest import needs, psnr
 from .test_contents import SRGB, png_chunk
 
 
@@ -528,6 +528,7 @@ def test_colours_that_no_profile_describes_are_noted(added: tuple[bytes, bytes],
 
 
 def test_colours_of_an_avif(small_image: Image.Image) -> None:
+    needs("AVIF")
     buffer = io.BytesIO()
     small_image.save(buffer, "AVIF")
     data = buffer.getvalue()

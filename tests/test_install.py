@@ -38,10 +38,12 @@ def test_what_the_distributions_hold(wheel: Path) -> None:
     assert {"LICENSE", "README.md", "docs/FORMAT.md", "tests/golden/rgb.aec", "weights/base.safetensors"} <= inside
 
 
+@pytest.mark.slow
 def test_the_wheel_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
     """Its dependencies are taken from this environment, to install none of them again."""
     venv.create(tmp_path / "venv", with_pip=True)
-    python = str(tmp_path / "venv/bin/python")
+    programs = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    python = str(programs / "python")
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)], check=True)
     purelib = subprocess.run(
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True, capture_output=True
@@ -59,7 +61,7 @@ def test_the_wheel_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> 
 
     place = run(python, "-c", "import aecodec; print(aecodec.__file__)")
     assert place.startswith(str(tmp_path))
-    aecodec = str(tmp_path / "venv/bin/aecodec")
+    aecodec = str(programs / "aecodec")
     run(aecodec, "compress", "x.png")
     assert '"weights": "base"' in run(aecodec, "info", "x.aec", "--json")
     run(aecodec, "decompress", "x.aec", "-o", "y.png")

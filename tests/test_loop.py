@@ -23,6 +23,7 @@ from .conftest import SMALL
 from .test_training import RECIPE, start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("largest", [512, 60])
 def test_resuming_goes_on_exactly(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int) -> None:
     """Also where matrices are too large for SOAP, on one side or on both."""
@@ -82,6 +83,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "LOG_STEPS", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_a_run_and_its_extension(folder: Path, others: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
@@ -107,6 +109,7 @@ def test_a_run_and_its_extension(folder: Path, others: Path, tmp_path: Path) -> 
         assert picture.size == (1200, 480)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_a_run_that_gains_no_more_ends(
     folder: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -141,6 +144,7 @@ def test_the_best_that_could_not_be_kept_is_none(
     assert read_checkpoint(tmp_path / "best.pt")["best"] == -6
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_a_full_disk_does_not_end_a_run(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -188,6 +192,7 @@ def _run_together(rank: int, port: int, folder: Path, others: Path, out: Path) -
         loop.train([folder], out, {"batch": 4, "patch": 64, "objective": "psnr"}, others, patience=2)
 
 
+@pytest.mark.slow
 def test_two_processes_end_together(folder: Path, others: Path, tmp_path: Path) -> None:
     """The first one alone writes, and when it sees no more gains, both stop."""
     with socket.socket() as free:
@@ -211,6 +216,7 @@ def _take_part(rank: int, folder: Path, out: Path) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_learn_the_same(folder: Path, tmp_path: Path) -> None:
     spawn(_take_part, (folder, tmp_path), nprocs=2)  # type: ignore[no-untyped-call]
     first, second = (torch.load(tmp_path / str(rank), weights_only=True) for rank in range(2))

@@ -20,7 +20,7 @@ from aecodec.model import weights
 from aecodec.objective import OBJECTIVES, distortion
 from aecodec.refine import Search, _choose, _soft_round
 
-from .conftest import SMALL, psnr
+from .conftest import INTERRUPTS, SMALL, psnr
 
 SAME = 1.001  # times a cost: no more than how processors differ
 
@@ -32,6 +32,7 @@ def cost(codec: Codec, data: bytes, picture: Plane, quality: int) -> float:
     return float(8 * len(data) + weight * (error**2).sum() / picture.shape[2])
 
 
+@pytest.mark.slow
 def test_more_effort_costs_less(codec: Codec, photo: Plane) -> None:
     """Of one picture, what an effort gains over the one below may be nothing: it depends on how a processor rounds."""
     picture = photo[40:168, 180:308]
@@ -79,6 +80,8 @@ def test_targets_with_effort(codec: Codec, small: Plane) -> None:
     assert container.read(missed.value.nearest).header.quality == 100
 
 
+@pytest.mark.slow
+@INTERRUPTS
 @pytest.mark.usefixtures("heeded")
 def test_an_interruption_leaves_no_file(small_image: Image.Image, tmp_path: Path) -> None:
     """A signal in the midst of a search that would take minutes."""
@@ -112,6 +115,7 @@ def test_sizes_and_modes(codec: Codec, photo: Plane, shape: tuple[int, int, int]
     assert psnr(decoded, picture) > 25
 
 
+@pytest.mark.slow
 def test_tiles_of_several_qualities(codec: Codec, photo: Plane) -> None:
     """Neighbours are part of what is searched for: no tile pays for what another one gains."""
     picture, roi = photo[:128, :370], np.zeros((128, 370), int)

@@ -116,6 +116,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
 # charts and line art
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CHARTS)
 def test_every_chart_shows_something_and_the_same_again(kind: str) -> None:
     style = TEST.styles[0]
@@ -204,6 +205,7 @@ def test_a_drawing_fills_its_cell_whatever_size_it_says(browser: Browser, tmp_pa
     assert min(shares) == max(shares) > 0.2
 
 
+@pytest.mark.slow
 def test_a_set_is_drawn_with_a_manifest_of_its_sources(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,7 @@ def test_crossing_of_what_is_no_line(values: list[float]) -> None:
     assert crossing(lambda q: values[q], 0.5, OCTAVES) == sum(v <= 0.5 for v in values)
 
 
+@pytest.mark.slow
 def test_sizes_are_kept_and_used(codec: Codec, photo: Plane) -> None:
     """Files stay below the target and within 2 % of it, by the finest steps that the tiles allow."""
     picture = np.hstack((photo, photo[:, ::-1], photo[::-1]))  # three tiles

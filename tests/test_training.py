@@ -29,7 +29,7 @@ from aecodec.training.measure import measure
 from aecodec.training.network import Network
 from aecodec.training.soap import BASIS_STEPS, Soap
 
-from .conftest import SMALL, psnr
+from .conftest import PIPES, SMALL, psnr
 
 RECIPE = loop.Recipe(hours=1.0, batch=4, patch=64, objective="psnr")
 
@@ -42,6 +42,7 @@ def start(folder: Path) -> tuple[loop.Run, Patches]:
     return run, patches
 
 
+@PIPES
 def test_unusable_images_are_counted(folder: Path) -> None:
     os.mkfifo(folder / "pipe.png")
     files, skipped = find_images([folder], 128)
@@ -79,6 +80,7 @@ def test_drawings_are_drawn_from_the_seed() -> None:
     assert max(levels) > 200, "none is graded"
 
 
+@pytest.mark.slow
 def test_loss_falls(folder: Path) -> None:
     run, patches = start(folder)
 
@@ -183,6 +185,7 @@ def test_the_bases_of_soap_stay_orthonormal(folder: Path) -> None:
             torch.testing.assert_close(basis.mT @ basis, torch.eye(basis.shape[-1]).expand_as(basis), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_whole_way_to_weights(folder: Path, others: Path, tmp_path: Path, photo: Plane) -> None:
     """Train for a moment, export, compress with the new weights."""
     run, patches = start(folder)

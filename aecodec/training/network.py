@@ -128,7 +128,8 @@ def fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 matrix products are faster than float32 ones here, so that training uses them."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # not in every release of torch
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in tests)
 
 
 class _Parameters(nn.Module):
