@@ -281,6 +281,7 @@ def decompress(
             min=1, max=100, help="Quality of jpg, webp and avif; 95 unless told, and for webp lossless in its place."
         ),
     ] = None,
+    small: Annotated[bool, typer.Option("--small", help="Take time for PNGs of fewer bytes.")] = False,
     region: Annotated[
         str | None, typer.Option(metavar="X,Y,WIDTH,HEIGHT", help="Decode these pixels only, in less time.")
     ] = None,
@@ -325,7 +326,7 @@ def decompress(
         else:
             image = codec.decompress(data, region=box, scale=shrunk)
         image, changed = files.fit(image, formats[job])
-        encoded, left_out = files.encode_picture(image, formats[job], output_quality)
+        encoded, left_out = files.encode_picture(image, formats[job], output_quality, small)
         files.write(job.target, encoded, job.source)
         notes = [*([damage] if damage else []), *changed, *left_out]
         text = f"{size(len(data))}  {image.width}x{image.height} {image.mode}{_in_brackets(notes)}"

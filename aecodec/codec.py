@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IN_FLIGHT = 3  # images of `compress_many` between analysis and output
+MOST_STARTED = 1 << 24  # pixels of a picture of which `compress_to` keeps what all qualities share, 12 bytes for each
 MOST_EFFORT = 9
 
 Source = str | os.PathLike[str] | IO[bytes]  # a file: its path, or one that is open
@@ -182,7 +183,8 @@ class Codec:
     ) -> Reached:
         """`compress_to` for those who want to know what was reached."""
         effort, prepared = _checked_effort(effort), self._prepare(picture, thumbnail)
-        alpha, started = _packed_alpha(prepared), dict[Box, Array]()
+        height, width, _ = prepared.pixels.shape
+        alpha, started = _packed_alpha(prepared), dict[Box, Array]() if height * width <= MOST_STARTED else None
         scale = targets.SCALES.get(name)
         visible = None if prepared.alpha is None else prepared.alpha > 0
 
@@ -190,9 +192,9 @@ class Codec:
             tiles = self._tiles(prepared, tiling, effort, progress, started)
             if not scale:
                 return Attempt(encoder.pack(self.model, prepared, alpha, tiling, tiles), math.nan)
-            tiles, m = list(tiles), self.model
-            view, gray = View.whole(tiling.height, tiling.width), prepared.pixels.shape[2] == 1
-            pixels = decoder.synthesise(m, decoder.assemble(m, tiling, tiles), tiling.whole, tiling, view, gray)
+            m, view, gray = self.model, View.whole(tiling.height, tiling.width), prepared.pixels.shape[2] == 1
+            latents, tiles = decoder.assemble(m, tiling, tiles)
+            pixels = decoder.synthesise(m, latents, tiling.whole, tiling, view, gray)
             score = scale.score(image.plane(prepared.pixels), m.ops.numpy(pixels[0]), visible)
             return Attempt(encoder.pack(m, prepared, alpha, tiling, tiles), score)
 
@@ -264,7 +266,7 @@ class Codec:
         else:
             pixels, m = self._prepare(source).pixels, self.model
             tiling = Tiling.uniform(pixels.shape, _checked(quality))
-            plane = decoder.assemble(m, tiling, encoder.symbols(m, [pixels], tiling))
+            plane, _ = decoder.assemble(m, tiling, encoder.symbols(m, [pixels], tiling))
         found = m.ops.numpy(plane[0]) * np.float32(0.5**ACTIVATION_BITS)
         return np.pad(found, ((0, 0), (0, 0), (0, m.design.latents + m.design.fine - found.shape[2])))
 

@@ -69,15 +69,16 @@ def decode_latents(m: Model, files: Sequence[Sequence[Tile]], tiling: Tiling, ar
     return plane
 
 
-def assemble(m: Model, tiling: Tiling, tiles: Iterable[Quantised]) -> Array:
-    """Latents ŷ of all tiles of one picture, as `decode_latents` gives them for its file."""
-    whole = tiling.whole
+def assemble(m: Model, tiling: Tiling, tiles: Iterable[Quantised]) -> tuple[Array, list[Quantised]]:
+    """Latents ŷ of all tiles of one picture, as `decode_latents` gives them for a file, and the tiles without theirs."""
+    whole, rest = tiling.whole, []
     plane = m.ops.empty(1, whole.height, whole.width, channels(m, tiling.qualities))
     plane[:] = 0
     for tile in tiles:
         box = tiling.boxes[tile.place]
         plane[0, box.rows, box.columns, : tile.latents.shape[-1]] = m.ops.array(tile.latents)
-    return plane
+        rest.append(tile._replace(latents=None))
+    return plane, rest
 
 
 def channels(m: Model, qualities: Iterable[int]) -> int:

@@ -44,6 +44,7 @@ FORMATS = {
     ".ppm": "PPM",
 }
 OPTIONS: dict[str, dict[str, Any]] = {
+    "PNG": {"compress_level": 4},  # a third faster than 6, for 1 to 3 % more bytes
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True, "exact": True},
     "AVIF": {"quality": 95, "subsampling": "4:4:4"},
@@ -444,16 +445,21 @@ def _in_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
     return image
 
 
-def encode_picture(image: Image.Image, name: str, quality: int | None = None) -> tuple[bytes, list[str]]:
+def encode_picture(
+    image: Image.Image, name: str, quality: int | None = None, small: bool = False
+) -> tuple[bytes, list[str]]:
     """The bytes of an image file, and what it could not hold. Raises ValueError for transparency that it cannot hold.
 
-    Without a quality, formats that can be lossless are; JPEG and AVIF are written at a high one.
+    Without a quality, formats that can be lossless are; JPEG and AVIF are written at a high one. ``small``: take time
+    for a PNG with fewer bytes.
     """
     if "A" in image.mode and name in ("JPEG", "PPM", "BMP"):
         raise ValueError(f"{name} cannot hold transparency: choose PNG, WebP or TIFF")
     options = dict(OPTIONS.get(name, {}))
     if quality is not None:
         options |= {"quality": quality, "lossless": False}  # the latter is WebP's alone
+    if small and name == "PNG":
+        options["compress_level"] = 9
     metadata = {key: image.info[key] for key in CARRIED.get(name, ()) if key in image.info}
     notes = [f"{name} holds no {key}" for key in image.info if key not in metadata]
     if name == "PNG" and "xmp" in metadata:

@@ -119,6 +119,16 @@ def test_formats_by_suffix(png: Path) -> None:
             assert image.format == name
 
 
+def test_a_png_of_fewer_bytes(png: Path) -> None:
+    run("compress", png)
+    plain, small = png.with_name("plain.png"), png.with_name("small.png")
+    assert run("decompress", png.with_suffix(".aec"), plain).exit_code == 0
+    assert run("decompress", png.with_suffix(".aec"), small, "--small").exit_code == 0
+    assert small.stat().st_size < plain.stat().st_size
+    with Image.open(plain) as first, Image.open(small) as second:
+        assert first.tobytes() == second.tobytes()
+
+
 def test_formats_by_name(png: Path) -> None:
     """For folders and standard output, which have no suffix, and for names that say nothing."""
     folder, aec = png.parent, png.with_suffix(".aec")
