@@ -70,7 +70,7 @@ def decode_latents(m: Model, files: Sequence[Sequence[Tile]], tiling: Tiling, ar
 
 
 def assemble(m: Model, tiling: Tiling, tiles: Iterable[Quantised]) -> tuple[Array, list[Quantised]]:
-    """Latents ŷ of all tiles of one picture, as `decode_latents` gives them for a file, and the tiles without theirs."""
+    """Latents ŷ of all tiles of one picture, as `decode_latents` gives them, and the tiles without theirs."""
     whole, rest = tiling.whole, []
     plane = m.ops.empty(1, whole.height, whole.width, channels(m, tiling.qualities))
     plane[:] = 0

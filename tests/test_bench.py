@@ -508,9 +508,13 @@ def test_the_slider_works_in_a_browser(few: None, one_photo: Path, tmp_path: Pat
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
     command += ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
     command += ["--disable-sync", "--virtual-time-budget=10000", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=60, check=True)
-    assert "CONSOLE" not in done.stderr
-    seen = json.loads(html.unescape(done.stdout.partition("<title>")[2].partition("</title>")[0]))
+    for _ in range(5):  # its time does not wait for pictures that another process decodes
+        done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=60, check=True)
+        assert "CONSOLE" not in done.stderr
+        title = html.unescape(done.stdout.partition("<title>")[2].partition("</title>")[0])
+        if title.startswith("{"):
+            break
+    seen = json.loads(title)
     assert seen.pop("caption").startswith("aecodec: quality ")
     assert seen == {
         "width": 240,
