@@ -1,0 +1,86 @@
+"""Threads share the work, and nothing that comes of it shows how many there were."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from aecodec import Codec, devices, threads
+from aecodec.image import Plane
+
+
+@pytest.fixture(scope="module")
+def with_numpy() -> Codec:
+    """As in a process that has not imported torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "has_torch", lambda: False)
+        return Codec("cpu")
+
+
+def blas() -> list[int]:
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+def test_files_and_pictures_are_the_same(
+    codec: Codec, with_numpy: Codec, photo: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = np.tile(photo, (2, 1, 1))[:600, :300]
+    for own in (codec, with_numpy):
+        found = []
+        for count in (1, 2, 3):
+            monkeypatch.setattr(threads, "_cores", lambda torch, count=count: count)
+            data = own.compress(picture, 70)
+            found.append((data, own.decompress(data, "numpy").tobytes()))
+        assert found[0] == found[1] == found[2]
+    assert not with_numpy.model.torch
+
+
+def test_both_libraries_agree(codec: Codec, with_numpy: Codec, photo: Plane) -> None:
+    data = codec.compress(photo, 50)
+    first, second = (own.decompress(data, "numpy").astype(int) for own in (codec, with_numpy))
+    assert np.abs(first - second).max() <= 1
+    assert abs(len(with_numpy.compress(photo, 50)) - len(data)) <= 8
+    np.testing.assert_array_equal(codec.latents(data), with_numpy.latents(data))
+
+
+@pytest.mark.parametrize("torch", [False, True])
+def test_every_item_once(torch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within another call, too, and by more than one thread."""
+    monkeypatch.setattr(threads, "_cores", lambda torch: 2)
+    seen, names, together = list[tuple[int, int]](), set[str](), threading.Barrier(2)
+
+    def outer(i: int) -> None:
+        names.add(threading.current_thread().name)
+        together.wait(10)
+        threads.each(lambda j: seen.append((i, j)), range(3), torch)
+
+    threads.each(outer, range(2), torch)
+    assert sorted(seen) == [(i, j) for i in range(2) for j in range(3)]
+    assert len(names) == 2
+
+
+def test_jobs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_cores", lambda torch: 2)
+    names = set[str]()
+    note: Callable[[int], None] = lambda _: names.add(threading.current_thread().name)  # noqa: E731
+    with threads.sharing(2):
+        threads.each(note, range(4), torch=False)
+    assert names == {threading.current_thread().name}
+
+
+def test_errors_come_through_and_blas_gets_its_threads_back(with_numpy: Codec, small: Plane) -> None:
+    before, seen = blas(), list[list[int]]()
+    with threads.one_for_blas(), threads.one_for_blas():
+        seen.append(blas())
+    assert seen == [[1] * len(before)]
+    assert blas() == before
+
+    def fail(_: int) -> None:
+        raise KeyError("of an item")
+
+    with pytest.raises(KeyError, match="of an item"), threads.one_for_blas():
+        threads.each(fail, range(4), torch=False)
+    with_numpy.decompress(with_numpy.compress(small))
+    assert blas() == before
