@@ -216,7 +216,7 @@ def compress(
     if delete_source and streams:
         print(printable(f"aecodec: --delete-source goes with files, not with {streams[0]}"), file=sys.stderr)
         raise typer.Exit(2)
-    codec = _codec(device, weights, max_pixels)
+    codec = _codec(device, weights, max_pixels, needs_torch="an effort" if effort else "")
     chosen = container.DEFAULT_QUALITY if quality is None else quality
     places = [_usage(roi.Region.parse, text) for text in regions or []]
     masks = {os.path.realpath(region.place) for region in places if isinstance(region.place, Path)}
@@ -510,9 +510,13 @@ def _training(module: str) -> Any:
         raise typer.Exit(2) from None
 
 
-def _codec(device: str, weights: str | None, max_pixels: int) -> "Codec":
+def _codec(device: str, weights: str | None, max_pixels: int, needs_torch: str = "") -> "Codec":
+    """``needs_torch``: what for. The codec then computes with it, too."""
+    from . import devices
     from .codec import Codec
 
+    if needs_torch:
+        _usage(devices.torch_for, needs_torch)
     return _usage(Codec, device, weights or "base", max_pixels)
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-from .devices import torch_for
+from .devices import has_torch, torch_for
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ def each(function: Callable[[T], object], items: Iterable[T], torch: bool) -> No
 
     ``torch``: whether it computes with torch, or else with NumPy.
     """
-    wanted, count = list(items), max(1, _cores(torch) // _jobs)
+    wanted, count = list(items), _cores(torch)
     inside = threading.current_thread().name.startswith(NAME)  # of one of these threads already
     if count == 1 or inside or (len(wanted) == 1 and not torch):
         for item in wanted:
@@ -42,20 +42,26 @@ def each(function: Callable[[T], object], items: Iterable[T], torch: bool) -> No
 
 @contextmanager
 def sharing(jobs: int) -> Iterator[None]:
-    """While so many jobs run at once."""
+    """While so many jobs run at once, each in a thread of its own that begins now."""
     global _jobs  # noqa: PLW0603 - the cores are the process's
     before, _jobs = _jobs, jobs
+    torch = torch_for("this") if has_torch() else None
+    cores = torch.get_num_threads() if torch else 1
+    if torch:
+        torch.set_num_threads(max(1, cores // jobs))
     try:
         yield
     finally:
         _jobs = before
+        if torch:
+            torch.set_num_threads(cores)
 
 
 def _cores(torch: bool) -> int:
     """As many as the process may use, or as torch was told to."""
     if torch:
         return int(torch_for("this").get_num_threads())
-    return _blas()[1]
+    return max(1, _blas()[1] // _jobs)
 
 
 @cache

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from threadpoolctl import threadpool_info
 
 from aecodec import Codec, devices, threads
@@ -45,8 +46,8 @@ def test_both_libraries_agree(codec: Codec, with_numpy: Codec, photo: Plane) -> 
     np.testing.assert_array_equal(codec.latents(data), with_numpy.latents(data))
 
 
-@pytest.mark.parametrize("torch", [False, True])
-def test_every_item_once(torch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("with_torch", [False, True])
+def test_every_item_once(with_torch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within another call, too, and by more than one thread."""
     monkeypatch.setattr(threads, "_cores", lambda torch: 2)
     seen, names, together = list[tuple[int, int]](), set[str](), threading.Barrier(2)
@@ -54,20 +55,22 @@ def test_every_item_once(torch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def outer(i: int) -> None:
         names.add(threading.current_thread().name)
         together.wait(10)
-        threads.each(lambda j: seen.append((i, j)), range(3), torch)
+        threads.each(lambda j: seen.append((i, j)), range(3), with_torch)
 
-    threads.each(outer, range(2), torch)
+    threads.each(outer, range(2), with_torch)
     assert sorted(seen) == [(i, j) for i in range(2) for j in range(3)]
     assert len(names) == 2
 
 
 def test_jobs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_cores", lambda torch: 2)
-    names = set[str]()
+    monkeypatch.setattr(threads, "_blas", lambda: (None, 2))
+    names, before = set[str](), torch.get_num_threads()
     note: Callable[[int], None] = lambda _: names.add(threading.current_thread().name)  # noqa: E731
     with threads.sharing(2):
         threads.each(note, range(4), torch=False)
+        assert torch.get_num_threads() == max(1, before // 2)
     assert names == {threading.current_thread().name}
+    assert torch.get_num_threads() == before
 
 
 def test_errors_come_through_and_blas_gets_its_threads_back(with_numpy: Codec, small: Plane) -> None:
