@@ -92,7 +92,7 @@ class Search:
 
     def __init__(self, m: Model, pixels: Pixels, tiling: Tiling):
         self.m, self.tiling, self.pixels = m, tiling, m.ops.array(pixels)
-        self.prior, self.tables = rate.float_prior(m.entropy)
+        self.prior, self.tables = rate.float_prior(m.entropy, m.ops.device)
         self.lagrangian = m.ops.array(m.lagrangian)
         self.random = torch.Generator(m.ops.device).manual_seed(0)
         y = encoder.analyse(m, [pixels], tiling)[0].clone()
@@ -114,7 +114,10 @@ class Search:
         else:
             descend = partial(direct, steps=steps)
         for tile in self.tiles:
-            gain, (height, width) = encoder.gain(self.m, tile.quality).float() * 0.5**TABLE_BITS, tile.y.shape[1:3]
+            gain, (height, width) = (
+                self.m.ops.array(encoder.gain(self.m, tile.quality)) * 0.5**TABLE_BITS,
+                tile.y.shape[1:3],
+            )
             # the context wants whole cells: what is added at the border is dropped again
             y = (F.pad(tile.y, (0, 0, 0, width % 2, 0, height % 2)) * gain).requires_grad_()
             z = tile.z.clone().requires_grad_()
@@ -135,7 +138,7 @@ class Search:
         with torch.no_grad():
             found, latents = encoder.quantise_batch(self.m, y, z, quality)
         parts: list[Part] = [(part[0], indices[0]) for part, indices in found]
-        return parts, latents[0].float().clone() * 0.5**ACTIVATION_BITS
+        return parts, self.m.ops.array(latents[0]).clone() * 0.5**ACTIVATION_BITS
 
     def _cost(self, tile: _Tile, parts: list[Part], latents: Tensor) -> float:
         """Bits of the tile on disk and λ times the distortion of the 8-bit pixels that it reaches."""
@@ -180,7 +183,7 @@ class Search:
             return tables[name][quality].expand(1, 1, 1, -1)
 
         n = self.m.design.latents
-        gain = encoder.gain(self.m, quality).float() * 0.5**TABLE_BITS
+        gain = self.m.ops.array(encoder.gain(self.m, quality)) * 0.5**TABLE_BITS
         latents, fine = (y / gain)[..., :n], (y / gain)[..., n:]
         hyper_scale = self.m.ops.array(self.m.entropy.hyper_index[quality] / 8.0 + SCALE_MIN_LOG2)
         symbols = quantise(z)

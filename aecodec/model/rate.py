@@ -118,9 +118,9 @@ def _in_place(parts: list[Tensor]) -> Tensor:
     return x.flatten(5, 6).flatten(3, 4).flatten(1, 2)
 
 
-def float_prior(entropy: EntropyModel) -> tuple[TorchOperations, dict[str, Tensor]]:
-    """The layers of an entropy model on torch, and its tables over quality, as floats, which have gradients."""
-    found = {name: value.float() for name, value in entropy.ops.real().items()}
+def float_prior(entropy: EntropyModel, device: torch.device) -> tuple[TorchOperations, dict[str, Tensor]]:
+    """The layers of an entropy model, and its tables over quality, as floats, which have gradients."""
+    ops = TorchOperations({}, device)
     bits = {name: ACTIVATION_BITS if name.endswith("scale_offset") else TABLE_BITS for name in entropy.tables}
-    tables = {name: (value * 0.5 ** bits[name]).float() for name, value in entropy.tables.items()}
-    return TorchOperations(found, entropy.ops.device), tables
+    tables = {name: ops.array(value * 0.5 ** bits[name]) for name, value in entropy.tables.items()}
+    return TorchOperations({name: ops.array(value) for name, value in entropy.ops.real().items()}, device), tables
