@@ -506,7 +506,7 @@ def _training(module: str) -> Any:
     try:
         return import_module(f".training.{module}", __package__)
     except ModuleNotFoundError as error:
-        print(f'aecodec: {error.name} is missing: pip install ".[train]"', file=sys.stderr)
+        print(f"aecodec: {error.name} is missing: pip install 'aecodec[train]'", file=sys.stderr)
         raise typer.Exit(2) from None
 
 
@@ -579,7 +579,11 @@ def _usage(call: Callable[..., T], *args: Any) -> T:
     try:
         return call(*args)
     except Exception as error:
-        _fail(error, f"aecodec: {error}", 2 if isinstance(error, ValueError | FileNotFoundError) else 1)
+        _fail(
+            error,
+            f"aecodec: {error}",
+            2 if isinstance(error, ValueError | FileNotFoundError | errors.TorchMissing) else 1,
+        )
 
 
 def _fail(error: Exception, message: str, code: int) -> NoReturn:

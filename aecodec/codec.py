@@ -83,6 +83,11 @@ class Codec:
     def __reduce__(self) -> tuple[type["Codec"], tuple[Any, ...]]:
         return Codec, self._arguments
 
+    @cached_property
+    def _on_torch(self) -> model.Model:
+        """The model as a search needs it, which takes gradients."""
+        return self.model if self._torch else self._load(torch=True)
+
     def _load(self, torch: bool) -> model.Model:
         return (_installed if self._installed else model.load)(self._path, self.device, torch)
 
@@ -316,8 +321,7 @@ class Codec:
         devices.torch_for("an effort")
         from . import refine
 
-        m = self.model if self._torch else self._load(torch=True)
-        return refine.symbols(m, picture.pixels, tiling, effort, progress)
+        return refine.symbols(self._on_torch, picture.pixels, tiling, effort, progress)
 
     def _pack(self, picture: Picture, tiling: Tiling, tiles: Iterable[Quantised]) -> bytes:
         return encoder.pack(self.model, picture, _packed_alpha(picture), tiling, tiles)
@@ -548,7 +552,10 @@ def _read(source: Any) -> Any:
     """The bytes of a file, where it is one that is given."""
     if isinstance(source, str | os.PathLike):
         return Path(source).read_bytes()
-    return source.read() if hasattr(source, "readinto") else source
+    data = source.read() if hasattr(source, "read") else source
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"expected bytes, a path or a file opened in binary mode, not {type(source).__name__}")
+    return data
 
 
 def _tiling(picture: Picture, offsets: Offsets | None, quality: int) -> Tiling:
@@ -577,6 +584,8 @@ def _check_output(output: str) -> None:
 def _view(region: Rectangle | None, header: Header, shrink: int) -> View:
     if region is None:
         return View.whole(header.height, header.width, shrink)
+    if len(region) != 4:
+        raise ValueError(f"region {region}: expected x, y, width and height")
     x, y, width, height = map(operator.index, region)
     if min(x, y) < 0 or min(width, height) < 1 or x + width > header.width or y + height > header.height:
         raise ValueError(f"region {x},{y},{width},{height}: not within the {header.width}x{header.height} pixels")

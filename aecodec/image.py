@@ -85,7 +85,7 @@ def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
             return _as_gray(Picture(image))
         image = image.cpu().numpy()  # alpha is coded there
     if not isinstance(image, np.ndarray):
-        raise TypeError(f"expected a PIL image, an array or a tensor, not {type(image).__name__}")
+        raise TypeError(f"expected a PIL image, an array, a tensor, a path or a file, not {type(image).__name__}")
     if np.issubdtype(image.dtype, np.floating):
         if not ((image > -1e-3) & (image < 1 + 1e-3)).all():
             raise ValueError("an array of floats beyond 0..1")

@@ -8,7 +8,7 @@ ten times as long as one.
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
@@ -36,8 +36,16 @@ def each(function: Callable[[T], object], items: Iterable[T], torch: bool) -> No
     if count == 1 or inside or (len(wanted) == 1 and not torch):
         for item in wanted:
             function(item)
-    else:
-        list(_pool(torch, count).map(function, wanted))
+        return
+    pool, begun = _pool(torch, count), list[Future[object]]()
+    try:
+        for item in wanted:
+            begun.append(pool.submit(function, item))
+    except RuntimeError:  # the interpreter ends, and no thread takes more: this one does
+        for item in wanted[len(begun) :]:
+            function(item)
+    for future in begun:
+        future.result()
 
 
 @contextmanager
@@ -84,6 +92,7 @@ def one_for_blas() -> Iterator[None]:
     global _users  # noqa: PLW0603
     with _lock:
         if not _users:
+            _take_control()
             _limits.append(_blas()[0].limit(limits=1))
         _users += 1
     try:
@@ -92,10 +101,19 @@ def one_for_blas() -> Iterator[None]:
         with _lock:
             _users -= 1
             if not _users:
+                _take_control()
                 _limits.pop().restore_original_limits()
+                _take_control()
 
 
 _users = 0
+
+
+def _take_control() -> None:
+    """Threadpoolctl from 3.8 on lets one thread alone set OpenBLAS's limit, and ignores the others without a word."""
+    for library in _blas()[0].lib_controllers:
+        if clear := getattr(library, "clear_controlling_thread", None):
+            clear(force=True)
 
 
 def _pool(torch: bool, count: int) -> ThreadPoolExecutor:

@@ -1,5 +1,7 @@
 """Threads share the work, and nothing that comes of it shows how many there were."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -87,3 +89,51 @@ def test_errors_come_through_and_blas_gets_its_threads_back(with_numpy: Codec, s
         threads.each(fail, range(4), torch=False)
     with_numpy.decompress(with_numpy.compress(small))
     assert blas() == before
+
+
+def test_blas_gets_its_threads_back_whichever_thread_leaves_last(with_numpy: Codec) -> None:
+    before, steps = blas(), [threading.Event() for _ in range(3)]
+
+    def other() -> None:
+        with threads.one_for_blas():
+            steps[0].set()
+            steps[1].wait(10)
+        steps[2].set()
+
+    thread = threading.Thread(target=other)
+    with threads.one_for_blas():
+        thread.start()
+        steps[0].wait(10)
+    steps[1].set()
+    steps[2].wait(10)
+    thread.join()
+    assert blas() == before
+
+
+def test_the_calling_thread_does_not_show(with_numpy: Codec, photo: Plane) -> None:
+    data, found = with_numpy.compress(photo, 50), list[Plane]()
+    thread = threading.Thread(target=lambda: found.append(with_numpy.decompress(data, "numpy")))
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(found[0], with_numpy.decompress(data, "numpy"))
+
+
+LATE = """
+import threading, time
+import numpy
+from aecodec import Codec, threads
+threads._cores = lambda torch: 2
+codec = Codec("cpu")
+
+def work():
+    threading.main_thread().join()
+    time.sleep(0.3)
+    print(len(codec.compress(numpy.zeros((600, 600), numpy.uint8))) > 0)
+
+threading.Thread(target=work).start()
+"""
+
+
+def test_a_thread_that_outlives_the_main_one() -> None:
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("True\n", "")

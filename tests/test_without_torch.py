@@ -65,8 +65,8 @@ def test_library(start: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "purpose"),
     [
-        (("--effort", "1"), 1, "an effort"),
-        (("--device", "cuda"), 1, "device cuda"),
+        (("--effort", "1"), 2, "an effort"),
+        (("--device", "cuda"), 2, "device cuda"),
     ],
 )
 def test_what_needs_it(picture: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, purpose: str) -> None:
@@ -82,7 +82,7 @@ def test_a_tensor_and_training(tmp_path: Path) -> None:
     done = run(HIDDEN + tensor + "aecodec.decompress(data, 'torch')")
     assert "TorchMissing: a tensor needs torch" in done.stderr
     done = run(RUN, "train", "--data", tmp_path, "--out", tmp_path / "run")
-    assert (done.returncode, done.stderr) == (2, 'aecodec: torch is missing: pip install ".[train]"\n')
+    assert (done.returncode, done.stderr) == (2, "aecodec: torch is missing: pip install 'aecodec[train]'\n")
 
 
 def test_a_gpu_without_torch(tmp_path: Path) -> None:
