@@ -60,9 +60,10 @@ def decode_latents(m: Model, files: Sequence[Sequence[Tile]], tiling: Tiling, ar
 
     def fill(batch: list[tuple[int, int]]) -> None:
         latents = decode_batch(m, [files[n][i] for n, i in batch], boxes[batch[0][1]])
-        for row, (n, i) in enumerate(batch):
-            inner, place = meeting[i].within(boxes[i]), meeting[i].within(area)
-            plane[n, place.rows, place.columns, : latents.shape[-1]] = latents[row, inner.rows, inner.columns]
+        with m.ops.inference():  # a mode is a thread's own
+            for row, (n, i) in enumerate(batch):
+                inner, place = meeting[i].within(boxes[i]), meeting[i].within(area)
+                plane[n, place.rows, place.columns, : latents.shape[-1]] = latents[row, inner.rows, inner.columns]
 
     with m.ops.inference():
         m.each(fill, batches(m, len(files), tiling, meeting))

@@ -37,13 +37,19 @@ def each(function: Callable[[T], object], items: Iterable[T], torch: bool) -> No
         for item in wanted:
             function(item)
         return
-    pool, begun = _pool(torch, count), list[Future[object]]()
-    try:
-        for item in wanted:
-            begun.append(pool.submit(function, item))
-    except RuntimeError:  # the interpreter ends, and no thread takes more: this one does
-        for item in wanted[len(begun) :]:
+
+    def work(share: list[T]) -> None:
+        for item in share:
             function(item)
+
+    pool, begun = _pool(torch, count), list[Future[None]]()
+    shares = [wanted[i::count] for i in range(count)]
+    try:
+        for share in shares:
+            begun.append(pool.submit(work, share))
+    except RuntimeError:  # the interpreter ends, and no thread takes more: this one does
+        for share in shares[len(begun) :]:
+            work(share)
     for future in begun:
         future.result()
 
