@@ -6,6 +6,7 @@ ten times as long as one.
 """
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -74,7 +75,7 @@ def sharing(jobs: int) -> Iterator[None]:
 def _cores(torch: bool) -> int:
     """As many as the process may use, or as torch was told to."""
     if torch:
-        return int(torch_for("this").get_num_threads())
+        return int(sys.modules["torch"].get_num_threads())  # once a layer: without a look for it
     return max(1, _blas()[1] // _jobs)
 
 

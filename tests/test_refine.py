@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from aecodec import Codec, TargetMissed, container
+from aecodec import Codec, TargetMissed, container, refine
+from aecodec.codec import MOST_EFFORT
 from aecodec.geometry import Box, Tiling
 from aecodec.image import Plane
 from aecodec.model import weights
@@ -161,6 +162,7 @@ def test_relaxed_rounding(temperature: float) -> None:
 
 @pytest.mark.parametrize("effort", [-1, 10])
 def test_effort_out_of_range(codec: Codec, small: Plane, effort: int) -> None:
+    assert refine.MOST == MOST_EFFORT, "which is known without torch, too"
     with pytest.raises(ValueError, match="effort"):
         codec.compress(small, effort=effort)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="effort"):
