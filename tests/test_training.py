@@ -21,7 +21,7 @@ from aecodec.model.structure import Design, shuffle, unshuffle
 from aecodec.model.torch_ops import TorchOperations
 from aecodec.objective import OBJECTIVES, distortion
 from aecodec.training import card, loop
-from aecodec.training.data import Patches, drawing, find_images
+from aecodec.training.data import Patches, drawing, find_images, recoloured
 from aecodec.training.export import ENTRIES, freeze, gaussian, integer_frequencies, read_checkpoint, thaw
 from aecodec.training.klt import initialise
 from aecodec.training.loss import FLOOR, loss
@@ -68,6 +68,16 @@ def test_patches_with_noise_to_remove(folder: Path) -> None:
     deviations = (noisy.float() - clean.float()).std((1, 2, 3))
     assert 0 <= deviations.min() < deviations.max() <= 40.5
     assert deviations.max() > 15
+
+
+def test_recoloured_patches_keep_their_gray_and_are_stronger() -> None:
+    rng = np.random.default_rng(0)
+    patch = rng.integers(100, 156, (16, 16, 3), np.uint8)
+    found = recoloured(patch, rng)
+    assert found.dtype == np.uint8
+    assert np.abs(found.mean(2) - patch.mean(2)).max() < 1
+    assert np.ptp(found, axis=2).mean() >= np.ptp(patch, axis=2).mean()
+    assert not np.array_equal(found, recoloured(patch, rng))
 
 
 def test_drawings_are_drawn_from_the_seed() -> None:

@@ -20,7 +20,8 @@ from ..image import Plane, without_pillows_limit
 
 GRAY_SHARE = 0.05
 DRAWN_SHARE = 0.06  # of patches that are drawn, as photographs lack text, flat areas and hard edges
-HALVED_SHARE = 0.25
+REDUCED_SHARE, MOST_REDUCED = 0.25, 4.0  # photographs shown smaller are sharper: from 2/3 to a quarter of their size
+RECOLOURED_SHARE = 0.1  # strong colours are rare in photographs, and compress badly where nothing was learnt of them
 CACHE_BYTES = 4 << 30
 LETTERS = list(string.ascii_letters + string.digits + string.punctuation + 12 * " ")
 
@@ -117,13 +118,16 @@ class Patches(Dataset[tuple[Tensor, Tensor]]):
         return pixels
 
     def _patch(self, image: Plane, rng: np.random.Generator) -> Plane:
-        halve = rng.random() < HALVED_SHARE and min(image.shape[:2]) >= 2 * self.patch
-        side = self.patch * (2 if halve else 1)
+        side = self.patch
+        if rng.random() < REDUCED_SHARE:
+            side = min(round(side * float(rng.uniform(1.5, MOST_REDUCED))), *image.shape[:2])
         top, left = (int(rng.integers(n - side + 1)) for n in image.shape[:2])
         patch = image[top : top + side, left : left + side]
-        if halve:
-            pairs = patch.reshape(self.patch, 2, self.patch, 2, 3).astype(np.uint16)
-            patch = ((pairs.sum((1, 3)) + 2) // 4).astype(np.uint8)
+        if side > self.patch:
+            reduced = Image.fromarray(patch).resize((self.patch, self.patch), Image.Resampling.LANCZOS)
+            patch = np.asarray(reduced)
+        if rng.random() < RECOLOURED_SHARE:
+            patch = recoloured(patch, rng)
         if rng.random() < GRAY_SHARE:
             patch = np.repeat(patch.mean(2, keepdims=True).astype(np.uint8), 3, axis=2)
         if rng.random() < 0.5:
@@ -133,6 +137,14 @@ class Patches(Dataset[tuple[Tensor, Tensor]]):
         if rng.random() < 0.5:
             patch = patch[:, ::-1]
         return patch
+
+
+def recoloured(patch: Plane, rng: np.random.Generator) -> Plane:
+    """The patch with its channels exchanged and its colours made up to 1.8 times as strong."""
+    pixels = patch[..., rng.permutation(3)].astype(np.float64)
+    gray = pixels.mean(2, keepdims=True)
+    strong: Plane = (gray + rng.uniform(1, 1.8) * (pixels - gray)).round().clip(0, 255).astype(np.uint8)
+    return strong
 
 
 def drawing(side: int, rng: np.random.Generator) -> Plane:
