@@ -22,8 +22,9 @@ from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner, Result
 
 import aecodec
-from aecodec import Codec, SymbolMismatch, cli, container, profiles, registry
+from aecodec import Codec, SymbolMismatch, container, profiles, registry
 from aecodec.cli import app
+from aecodec.cli.running import progress_bar
 from aecodec.container import Container, Tile
 from aecodec.files import FORMATS
 from aecodec.image import Plane, without_pillows_limit
@@ -63,7 +64,7 @@ class Terminal(io.StringIO):
 def test_a_bar_below_the_lines_of_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
-    with cli._progress(2, stream, slow=False) as (show, advance):
+    with progress_bar(2, stream, slow=False) as (show, advance):
         advance(0.5)
         show("a [bold] :cat: of 95 letters" + "." * 67)
     text = stream.getvalue()
@@ -85,7 +86,7 @@ def test_no_bar_for_one_quick_file_or_without_a_terminal_or_when_quiet(
     stream: io.StringIO, slow: bool, quiet: bool, bar: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    with cli._progress(1, stream, slow, quiet) as (show, advance):
+    with progress_bar(1, stream, slow, quiet) as (show, advance):
         advance(0.25)
         show("done")
     assert ("100%" in stream.getvalue()) is bar

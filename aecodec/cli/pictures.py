@@ -1,0 +1,252 @@
+"""The commands that turn pictures into files and back."""
+
+import os
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from .. import container, errors
+from .options import Debug, Device, Jobs, MaxPixels, Out, Overwrite, Quiet, Recursive, Report, Skip, Weights, as_path
+from .running import load_codec, or_exit, run, wrong_usage
+
+if TYPE_CHECKING:
+    from ..batch import Done, Progress
+    from ..files import Job
+
+
+def compress(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=as_path, help="Images or folders, or - for standard input; or an image and the .aec file to write."
+        ),
+    ],
+    out: Out = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            "-q", "--quality", min=0, max=100, help=f"0 smallest, 100 best; {container.DEFAULT_QUALITY} unless told."
+        ),
+    ] = None,
+    target_bytes: Annotated[
+        int | None, typer.Option(min=1, max=10**11, help="The best file of at most so many bytes.")
+    ] = None,
+    target_bpp: Annotated[
+        float | None, typer.Option(min=0, max=1e3, help="The best file of at most so many bits a pixel.")
+    ] = None,
+    target_psnr: Annotated[
+        float | None, typer.Option(min=0, max=1e3, help="The smallest file of at least so many dB.")
+    ] = None,
+    target_ssimulacra2: Annotated[
+        float | None,
+        typer.Option(
+            max=100, help="The smallest file of at least such a score of SSIMULACRA 2: 90 visually lossless, 70 high."
+        ),
+    ] = None,
+    regions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--roi",
+            help="Region of interest, x,y,width,height:+20 or mask.png:+20: what to add to the quality there. Tiles of "
+            "128 pixels take the largest number in them.",
+        ),
+    ] = None,
+    effort: Annotated[
+        int,
+        typer.Option(min=0, max=9, help="Time to spend on a better file for its size: 0 none, 9 three thousand steps."),
+    ] = 0,
+    thumbnail: Annotated[
+        bool,
+        typer.Option("--thumbnail", help="Store a small copy too, for a fast --scale 1/8: about 5 kB a megapixel."),
+    ] = False,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="Leave out EXIF and XMP, where cameras and places are named.")
+    ] = False,
+    delete_source: Annotated[
+        bool,
+        typer.Option(
+            "--delete-source",
+            help="Remove each image of which nothing was left out once its file is on the disk and decodes.",
+        ),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Write nothing where a target cannot be met, in place of the nearest file.")
+    ] = False,
+    device: Device = "auto",
+    weights: Weights = None,
+    max_pixels: MaxPixels = container.MAX_PIXELS,
+    overwrite: Overwrite = False,
+    skip_existing: Skip = False,
+    recursive: Recursive = False,
+    jobs: Jobs = 1,
+    report: Report = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Compress images to .aec files."""
+    from .. import files, roi, targets
+    from ..batch import Done, size
+
+    goals: dict[str, float | None] = {
+        "size": target_bytes,
+        "bpp": target_bpp,
+        "psnr": target_psnr,
+        "ssimulacra2": target_ssimulacra2,
+    }
+    if sum(goal is not None for goal in (quality, *goals.values())) > 1:
+        wrong_usage("give --quality or one of the options that begin with --target")
+    target = or_exit(targets.one_target, goals) if set(goals.values()) != {None} else None
+    if strict and not target:
+        wrong_usage("--strict goes with one of the options that begin with --target")
+    planned, left = or_exit(files.plan, images, out, recursive, files.image_suffixes(), ".aec")
+    streams = [path for job in planned for path in (job.source, job.target) if files.is_stream(path)]
+    if delete_source and streams:
+        wrong_usage(f"--delete-source goes with files, not with {streams[0]}")
+    codec = load_codec(device, weights, max_pixels, needs_torch="an effort" if effort else "")
+    chosen = container.DEFAULT_QUALITY if quality is None else quality
+    places = [or_exit(roi.Region.parse, text) for text in regions or []]
+    masks = {os.path.realpath(region.place) for region in places if isinstance(region.place, Path)}
+    if delete_source and any(os.path.realpath(job.source) in masks for job in planned):
+        wrong_usage("--delete-source would remove a mask of --roi")
+
+    def work(job: "Job", advance: "Progress") -> "Done":
+        data = files.read(job.source)
+        before, digest = len(data), files.digest(data) if delete_source else b""
+        opened = files.open_picture(data, max_pixels)
+        picture = opened.stripped() if strip else opened
+        del data  # large pictures leave no room to spare
+        height, width, _ = picture.pixels.shape
+        offsets = roi.offsets(places, height, width) if places else None
+        if target:
+            coded, scores, missed = codec._reach(picture, *target, offsets, effort, thumbnail, advance)
+            if missed and strict:
+                raise errors.TargetMissed(missed, coded)
+        else:
+            coded, scores, missed = (
+                codec.compress(picture, chosen, roi=offsets, effort=effort, thumbnail=thumbnail, progress=advance),
+                {},
+                "",
+            )
+        files.write(job.target, coded, job.source)
+        bpp = len(coded) * 8 / (width * height)
+        reached = {"quality": container.read_header(coded, max_pixels).quality, "bpp": bpp, **scores} if target else {}
+        notes = [*picture.notes, *(["larger than its source"] if len(coded) > before else [])]
+        told = f"{_in_words(reached)}{_in_brackets(notes)}"
+        text = f"{size(before)} -> {size(len(coded))}  {bpp:.3f} bpp{told}"
+        if delete_source and not missed:
+            if not picture.notes:  # nothing goes that was not kept
+                files.delete_source(job, digest, coded, codec.verify)
+            text += "  source stays" if picture.notes else "  source deleted"
+        return Done(before, len(coded), width, height, text, notes, missed, reached)
+
+    # what a target or a region was, no file says
+    differs = partial(_difference, codec.model.id, None if target or regions else chosen, strip)
+    run(planned, work, overwrite, skip_existing, recursive, jobs, report, differs, left, slow=effort > 0, quiet=quiet)
+
+
+def decompress(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=as_path, metavar="FILES", help=".aec files or folders, or -; or an .aec file and the image to write."
+        ),
+    ],
+    out: Out = None,
+    output_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="png, jpg, webp, avif, tif, jp2, bmp or ppm, where no name of a file says it; png unless told.",
+        ),
+    ] = None,
+    output_quality: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100, help="Quality of jpg, webp and avif; 95 unless told, and for webp lossless in its place."
+        ),
+    ] = None,
+    small: Annotated[bool, typer.Option("--small", help="Take time for PNGs of fewer bytes.")] = False,
+    region: Annotated[
+        str | None, typer.Option(metavar="X,Y,WIDTH,HEIGHT", help="Decode these pixels only, in less time.")
+    ] = None,
+    scale: Annotated[
+        Literal["1", "1/2", "1/4", "1/8"], typer.Option(help="Decode a smaller picture, in less time.")
+    ] = "1",
+    preview: Annotated[
+        int | None, typer.Option(min=1, metavar="BYTES", help="What the first so many bytes of a file show.")
+    ] = None,
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Decode what there is of a damaged file whose header is whole.")
+    ] = False,
+    device: Device = "auto",
+    weights: Weights = None,
+    max_pixels: MaxPixels = container.MAX_PIXELS,
+    overwrite: Overwrite = False,
+    skip_existing: Skip = False,
+    recursive: Recursive = False,
+    jobs: Jobs = 1,
+    report: Report = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Decompress .aec files to PNG, or to what --format or the suffix of --out says."""
+    from .. import files
+    from ..batch import Done, size
+
+    asked = or_exit(files.suffix_of, output_format) if output_format is not None else None
+    planned, _ = or_exit(files.plan, paths, out, recursive, {".aec"}, asked or ".png")
+    formats = {job: or_exit(files.image_format, job.target, asked) for job in planned}
+    for name in sorted({*formats.values()}):
+        or_exit(files.check_writable, name, output_quality)
+    box = or_exit(files.parse_region, region) if region is not None else None
+    codec = load_codec(device, weights, max_pixels)
+
+    def work(job: "Job", _: "Progress") -> "Done":
+        data, shrunk, damage = files.read(job.source, preview), float(Fraction(scale)), ""
+        if salvage:
+            image, damage = codec.salvage(data, region=box, scale=shrunk)
+        elif preview is not None:
+            image = codec.preview(data, region=box, scale=shrunk)
+        else:
+            image = codec.decompress(data, region=box, scale=shrunk)
+        image, changed = files.fit(image, formats[job])
+        encoded, left_out = files.encode_picture(image, formats[job], output_quality, small)
+        files.write(job.target, encoded, job.source)
+        notes = [*([damage] if damage else []), *changed, *left_out]
+        text = f"{size(len(data))}  {image.width}x{image.height} {image.mode}{_in_brackets(notes)}"
+        return Done(len(data), len(encoded), image.width, image.height, text, notes)
+
+    run(planned, work, overwrite, skip_existing, recursive, jobs, report, quiet=quiet)
+
+
+def _difference(model: bytes, quality: int | None, strip: bool, target: Path) -> str:
+    """How an .aec file that exists is not what was asked for, if its start tells."""
+    from ..image import stripped
+
+    try:
+        with target.open("rb") as file:
+            header, metadata = container.read_start(file)
+    except (OSError, errors.AecError) as error:
+        return f"which cannot be read: {error}"
+    if header.model != model:
+        return "made with other weights"
+    if strip and metadata != stripped(metadata):
+        return "made without --strip"
+    return "" if quality in (None, header.quality) else f"made with quality {header.quality} in place of {quality}"
+
+
+def _in_words(reached: Mapping[str, float]) -> str:
+    """The quality and the score that a target led to."""
+    from .. import targets
+
+    words = {"quality": "quality {}", **{name: scale.words for name, scale in targets.SCALES.items()}}
+    said = [words[name].format(value) for name, value in reached.items() if name in words]
+    return f"  {', '.join(said)}" if said else ""
+
+
+def _in_brackets(notes: Iterable[str]) -> str:
+    return "".join(f"  ({note})" for note in notes)
