@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IN_FLIGHT = 3  # images of `compress_many` between analysis and output
-MOST_STARTED = 1 << 24  # pixels of a picture of which `compress_to` keeps what all qualities share, 12 bytes for each
+MOST_STARTED = 1 << 24  # pixels of a picture of which `compress_to` keeps what all qualities share, 15 bytes for each
 MOST_EFFORT = 9
 
 Source = str | os.PathLike[str] | IO[bytes]  # a file: its path, or one that is open

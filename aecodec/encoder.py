@@ -47,7 +47,7 @@ def analyse(
     pictures: Sequence[Pixels],
     tiling: Tiling,
     window: int = WINDOW,
-    started: dict[Box, Array] | None = None,
+    started: dict[Box, Any] | None = None,
 ) -> Array:
     """Main and fine latents y ``[B, h, w, N + M]`` of B pictures ``[H, W, 1 or 3]``.
 

@@ -26,7 +26,7 @@ PIPES = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with name
 INTERRUPTS = pytest.mark.skipif(os.name == "nt", reason="no process asks another one to end by a signal here")
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.aec"))
-SMALL = Design(48, 64, 32, 32, 16, 8, 16, 16, 1, 1, 1, 1)  # as the design that is trained, but quick
+SMALL = Design(64, 32, 32, 16, 8, 16, 16, 16, 1, 2, 2, 1)  # as the design that is trained, but quick
 
 
 @pytest.fixture(scope="session")

@@ -264,11 +264,11 @@ def test_shuffle_inverts_unshuffle() -> None:
 
 
 def test_the_start_is_an_inverse(photo: Plane) -> None:
-    """No stage has fewer dimensions than the pixels: synthesis undoes analysis before any training."""
+    """Main and fine latents together have as many dimensions as the pixels: synthesis undoes analysis."""
     network = Network(Design())
     blocks = torch.from_numpy(photo.reshape(32, 16, 32, 16, 3).swapaxes(1, 2).reshape(-1, 16, 16, 3).copy()) / 255
     deviations = initialise(network, blocks, 2.0)
-    assert deviations[:320].min() > 0.9 * deviations[320:].max(), "the main latents are the strong ones"
+    assert deviations[:320].min() > 0.8 * deviations[320:].max(), "the main latents are the strong ones"
     ops, one = TorchOperations(network.tensors, torch.device("cpu")), torch.ones(())
     with torch.no_grad():
         latents = structure.analysis(ops, network.design, blocks, one)

@@ -11,9 +11,9 @@ from .structure import (
     Array,
     Layer,
     Operations,
+    averaged,
     block,
     block_layers,
-    leave,
     prior_layers,
     repeat_edge,
     shuffle,
@@ -105,4 +105,10 @@ def synthesis(ops: Operations, d: Design, y: Array, rate: Array, shrink: int = 1
         if i == d.synthesis_blocks // 2:
             x = ops.scale(x, rate)
         x = block(ops, f"synthesis.blocks.{i}.", x, edge=False)
-    return leave(ops, "synthesis.leave", x, 8, shrink)
+    return _leave(ops, x, shrink)
+
+
+def _leave(ops: Operations, x: Array, shrink: int) -> Array:
+    """The last layer, 8x8 pixels a position, or their averages over ``shrink`` squared."""
+    pixels = shuffle(ops.pointwise("synthesis.leave", x), 8) / 3 + 0.5
+    return averaged(pixels, shrink)

@@ -4,11 +4,12 @@ Every network is a function of operations and arrays. The operations come from N
 (`torch_ops`: any device, with gradients for training and search) or from exact arithmetic (`fixed_point`). Layers are
 found by name, the names of the weights files.
 
-**Transforms.** Analysis and synthesis are a hierarchy of three stages, at 1/4, 1/8 and 1/16 of the resolution, between
-pixel-unshuffle and pixel-shuffle ends, with depthwise 3x3 and 1x1 convolutions only. No stage has fewer dimensions than
-the pixels under it, so that what high rates need is not lost on the way. The latents are *main* ones, which the
-hyperprior and the context model know, and *fine* ones, which are coded after them and only where the quality is high
-enough. One vector per quality scales the features at 1/8, so that one model serves every rate.
+**Transforms.** Depthwise 3x3 and 1x1 convolutions only, between pixel-unshuffle and pixel-shuffle ends. *Main* latents
+come of nearly all the work, which is done at 1/8 of the resolution; the hyperprior and the context model know them.
+They have fewer dimensions than the 16x16x3 pixels under each, and the best qualities need more: *fine* latents, linear
+in the pixels, are coded after them, and only where the quality is high enough. On both sides the two meet at 1/4 of the
+resolution, where small blocks see to edges and thin lines. One vector per quality scales the features at 1/8, so that
+one model serves every rate.
 
 **Prior.** A mean-scale hyperprior (Minnen, Ballé, Toderici 2018) with a four-step parallel context over 2x2 cells and
 channel groups (after He et al. 2021 and Li et al. 2023).
@@ -38,28 +39,28 @@ CELL = ((0, 0), (0, 1), (1, 0), (1, 1))
 class Design:
     """Widths and depths of the networks; they are stored with the weights."""
 
-    quarter: int = 64  # channels at 1/4 resolution
-    eighth: int = 192  # at 1/8
+    features: int = 128  # C: channels at 1/8 resolution
     latents: int = 320  # N: main latents, at 1/16
     fine: int = 448  # M: fine latents, at 1/16
     hyper: int = 128  # P: channels of the hyper-synthesis
     hyper_latents: int = 64  # Nz: channels of z at 1/64
     context: int = 160  # W: width of a context step
     fine_context: int = 128  # width of the fine latents' prior
+    quarter_hidden: int = 96  # width inside the blocks at 1/4, which have the 4x4x3 pixels as channels
     analysis_quarter_blocks: int = 3
-    analysis_eighth_blocks: int = 4
-    synthesis_eighth_blocks: int = 2
-    synthesis_quarter_blocks: int = 2
+    analysis_blocks: int = 10  # at 1/8
+    synthesis_blocks: int = 5  # at 1/8
+    synthesis_quarter_blocks: int = 1
 
     @property
     def analysis_halo(self) -> int:
         """Latents on each side of a window that what comes of its inside depends on."""
-        return _halo(self.analysis_eighth_blocks, self.analysis_quarter_blocks)
+        return _halo(self.analysis_blocks, self.analysis_quarter_blocks)
 
     @property
     def synthesis_halo(self) -> int:
         """The same of the synthesis."""
-        return _halo(self.synthesis_eighth_blocks, self.synthesis_quarter_blocks)
+        return _halo(self.synthesis_blocks, self.synthesis_quarter_blocks)
 
 
 def _halo(eighth_blocks: int, quarter_blocks: int) -> int:
@@ -116,22 +117,22 @@ def _layers(d: Design) -> Iterator[tuple[str, Layer]]:
         for i in range(count):
             yield from block_layers(f"{name}.{i}.", channels, hidden)
 
-    yield "analysis.enter", Layer(d.quarter, 48)
-    yield from blocks("analysis.quarter_blocks", d.analysis_quarter_blocks, d.quarter, 2 * d.quarter)
-    yield "analysis.to_eighth", Layer(d.eighth, 4 * d.quarter)
-    yield from blocks("analysis.eighth_blocks", d.analysis_eighth_blocks, d.eighth, d.eighth)
-    yield "analysis.to_latents", Layer(d.latents + d.fine, 4 * d.eighth)
+    yield from blocks("analysis.quarter_blocks", d.analysis_quarter_blocks, 48, d.quarter_hidden)
+    yield "analysis.to_fine", Layer(d.fine, 768)
+    yield "analysis.enter", Layer(d.features, 192)
+    yield from blocks("analysis.blocks", d.analysis_blocks, d.features, 2 * d.features)
+    yield "analysis.to_latents", Layer(d.latents, 4 * d.features)
     yield from block_layers("analysis.last.", d.latents, d.latents)
     yield from prior_layers(d.latents, d.hyper, d.hyper_latents, d.context)
     yield "prior.fine_enter", Layer(d.fine_context, d.hyper + d.latents)
     yield from block_layers("prior.fine_block_", d.fine_context, d.fine_context)
     yield "prior.fine_head", Layer(2 * d.fine, d.fine_context)
     yield from block_layers("synthesis.first.", d.latents, d.latents)
-    yield "synthesis.from_latents", Layer(4 * d.eighth, d.latents + d.fine)
-    yield from blocks("synthesis.eighth_blocks", d.synthesis_eighth_blocks, d.eighth, d.eighth)
-    yield "synthesis.to_quarter", Layer(4 * d.quarter, d.eighth)
-    yield from blocks("synthesis.quarter_blocks", d.synthesis_quarter_blocks, d.quarter, 2 * d.quarter)
-    yield "synthesis.leave", Layer(48, d.quarter)
+    yield "synthesis.from_latents", Layer(4 * d.features, d.latents)
+    yield from blocks("synthesis.blocks", d.synthesis_blocks, d.features, 2 * d.features)
+    yield "synthesis.leave", Layer(192, d.features)
+    yield "synthesis.from_fine", Layer(768, d.fine)
+    yield from blocks("synthesis.quarter_blocks", d.synthesis_quarter_blocks, 48, d.quarter_hidden)
 
 
 class Operations(ABC):
@@ -233,26 +234,31 @@ def repeat_edge(x: Array, height: int, width: int) -> Array:
 def analysis(ops: Operations, d: Design, pixels: Array, rate: Array) -> Array:
     """g_a: pixels ``[B, H, W, 3]`` in 0..1 -> main and fine latents ``[B, H/16, W/16, N + M]``.
 
-    H and W are multiples of 16. ``rate``: the vector of the quality, broadcastable to ``[B, H/8, W/8, eighth]``.
+    H and W are multiples of 16. ``rate``: the vector of the quality, broadcastable to ``[B, H/8, W/8, C]``.
     """
     return analysis_end(ops, d, analysis_start(ops, d, pixels), rate)
 
 
-def analysis_start(ops: Operations, d: Design, pixels: Array) -> Array:
-    """What all qualities share of the analysis: features ``[B, H/8, W/8, eighth]``."""
-    x = ops.pointwise("analysis.enter", unshuffle((pixels - 0.5) * 3, 4))  # [B, H/4, W/4, quarter]
+def analysis_start(ops: Operations, d: Design, pixels: Array) -> tuple[Array, Array]:
+    """What all qualities share of the analysis: features ``[B, H/8, W/8, C]`` and the fine latents."""
+    x = unshuffle((pixels - 0.5) * 3, 4)  # [B, H/4, W/4, 48]
     for i in range(d.analysis_quarter_blocks):
         x = block(ops, f"analysis.quarter_blocks.{i}.", x, edge=True)
-    return ops.pointwise("analysis.to_eighth", unshuffle(x, 2))
+    fine = ops.pointwise("analysis.to_fine", unshuffle(x, 4))
+    x = ops.pointwise("analysis.enter", unshuffle(x, 2))
+    for i in range(d.analysis_blocks // 2):
+        x = block(ops, f"analysis.blocks.{i}.", x, edge=True)
+    return x, fine
 
 
-def analysis_end(ops: Operations, d: Design, x: Array, rate: Array) -> Array:
+def analysis_end(ops: Operations, d: Design, started: tuple[Array, Array], rate: Array) -> Array:
     """The rest of the analysis."""
+    x, fine = started
     x = ops.scale(x, rate)
-    for i in range(d.analysis_eighth_blocks):
-        x = block(ops, f"analysis.eighth_blocks.{i}.", x, edge=True)
-    y = ops.pointwise("analysis.to_latents", unshuffle(x, 2))
-    return ops.concatenate(block(ops, "analysis.last.", y[..., : d.latents], edge=True), y[..., d.latents :])
+    for i in range(d.analysis_blocks // 2, d.analysis_blocks):
+        x = block(ops, f"analysis.blocks.{i}.", x, edge=True)
+    x = ops.pointwise("analysis.to_latents", unshuffle(x, 2))
+    return ops.concatenate(block(ops, "analysis.last.", x, edge=True), fine)
 
 
 def hyper_analysis(ops: Operations, y: Array) -> Array:
@@ -300,34 +306,26 @@ def synthesis(ops: Operations, d: Design, y: Array, rate: Array, shrink: int = 1
     """g_s: latents ``[B, h, w, N + M]`` -> pixels ``[B, 16h, 16w, 3]``, nominally in 0..1, not clamped.
 
     The main latents alone, ``[B, h, w, N]``, give the pixels that fine ones of zero give, in less time. ``rate``: the
-    vector of the quality, broadcastable to ``[B, 2h, 2w, eighth]``. With ``shrink`` 2, 4 or 8 the pixels are averages
-    of so many squared.
+    vector of the quality, broadcastable to ``[B, 2h, 2w, C]``. With ``shrink`` 2, 4 or 8 the pixels are averages of so
+    many squared.
     """
     main, fine = y[..., : d.latents], y[..., d.latents :]
-    x = block(ops, "synthesis.first.", main, edge=True)
+    x = shuffle(ops.pointwise("synthesis.from_latents", block(ops, "synthesis.first.", main, edge=True)), 2)
+    for i in range(d.synthesis_blocks):  # [B, 2h, 2w, C]
+        if i == d.synthesis_blocks // 2:
+            x = ops.scale(x, rate)
+        x = block(ops, f"synthesis.blocks.{i}.", x, edge=True)
+    x = shuffle(ops.pointwise("synthesis.leave", x), 2)  # [B, 4h, 4w, 48]
     if fine.shape[-1]:
-        x = ops.pointwise("synthesis.from_latents", ops.concatenate(x, fine))
-    else:
-        x = ops.pointwise("synthesis.from_latents", x, d.latents)
-    x = ops.scale(shuffle(x, 2), rate)  # [B, 2h, 2w, eighth]
-    for i in range(d.synthesis_eighth_blocks):
-        x = block(ops, f"synthesis.eighth_blocks.{i}.", x, edge=True)
-    x = shuffle(ops.pointwise("synthesis.to_quarter", x), 2)  # [B, 4h, 4w, quarter]
+        x = ops.add(x, shuffle(ops.pointwise("synthesis.from_fine", fine), 4))
     for i in range(d.synthesis_quarter_blocks):
         x = block(ops, f"synthesis.quarter_blocks.{i}.", x, edge=True)
-    return leave(ops, "synthesis.leave", x, 4, shrink)
+    return averaged(shuffle(x, 4) / 3 + 0.5, shrink)
 
 
-def leave(ops: Operations, layer: str, x: Array, side: int, shrink: int) -> Array:
-    """The last layer of a synthesis, ``side`` x ``side`` pixels a position, or their averages over ``shrink`` squared.
-
-    The layer is linear, so that its weights can be averaged in place of its results: by 2, in the layer of the name
-    that ends in ``_halved``; the rest by averages, since products of fewer columns would take longer.
-    """
-    if shrink == 1:
-        return shuffle(ops.pointwise(layer, x), side) / 3 + 0.5
-    pixels = shuffle(ops.pointwise(f"{layer}_halved", x), side // 2) / 3 + 0.5
-    while shrink > 2:
+def averaged(pixels: Array, shrink: int) -> Array:
+    """Means over 1, 2, 4 or 8 pixels squared."""
+    while shrink > 1:
         pixels = (pixels[:, ::2, ::2] + pixels[:, ::2, 1::2] + pixels[:, 1::2, ::2] + pixels[:, 1::2, 1::2]) / 4
         shrink //= 2
     return pixels

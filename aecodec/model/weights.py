@@ -30,8 +30,8 @@ NORMATIVE = ("coder.", "prior.", "synthesis")  # tensors with these prefixes dec
 TRANSFORMS = ("analysis.", "hyper_analysis.", "synthesis.")
 MOST = 4096  # channels or blocks that a design may have
 TABLES = {  # over quality, and which width of the design they have
-    "analysis_rate": "eighth",
-    "synthesis_rate": "eighth",
+    "analysis_rate": "features",
+    "synthesis_rate": "features",
     "hyper_gain": "hyper_latents",
     "coder.hyper_index": "hyper_latents",
     "prior.hyper_inverse_gain": "hyper_latents",
@@ -63,7 +63,7 @@ def _check(tensors: Tensors, design: Design | former.Design) -> None:
     # whatever the design asks for, only what there are tensors for takes memory
     if isinstance(design, former.Design):
         layers = former.layers(design)
-        tables = {n: "features" if w == "eighth" else w for n, w in TABLES.items() if w != "fine"}
+        tables = {n: w for n, w in TABLES.items() if w != "fine"}
     else:
         layers, tables = structure.layers(design), TABLES
         _check_fine(tensors)
@@ -104,13 +104,6 @@ def _between(knots: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return found.astype(np.float32)
 
 
-def _halved(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """``[side * side * 3, ...]``, a row for each sample of squares of pixels, averaged to squares of half the side."""
-    half = round((len(x) / 3) ** 0.5) // 2
-    averages: npt.NDArray[np.float32] = x.reshape(half, 2, half, 2, 3, *x.shape[1:]).mean((1, 3))
-    return averages.reshape(half * half * 3, *x.shape[1:])
-
-
 class Model:
     """The networks and tables of one weights file on one device, for inference.
 
@@ -128,8 +121,6 @@ class Model:
         self.id = model_id(tensors)
         networks: Any = former if isinstance(design, former.Design) else structure
         layers = {n: t.astype(np.float32) for n, t in tensors.items() if n.startswith(TRANSFORMS)}
-        for name in ("synthesis.leave.weight", "synthesis.leave.bias"):
-            layers[name.replace("leave", "leave_halved")] = _halved(layers[name])
         self.ops = _on_torch(layers, device) if torch else NumpyOperations(layers)
         self.layers = networks.layers(design)
         self.analysis_start = partial(networks.analysis_start, self.ops, design)
@@ -140,8 +131,8 @@ class Model:
             self.lagrangian = np.geomspace(former.LAMBDA_MIN, former.LAMBDA_MAX, QUALITIES)
         else:
             self.lagrangian = tensors["lagrangian"].astype(np.float64)  # [101], λ of each quality
-        self.analysis_rate = self.ops.array(tensors["analysis_rate"])  # [101, eighth]
-        self.synthesis_rate = self.ops.array(tensors["synthesis_rate"])  # [101, eighth]
+        self.analysis_rate = self.ops.array(tensors["analysis_rate"])  # [101, C]
+        self.synthesis_rate = self.ops.array(tensors["synthesis_rate"])  # [101, C]
         self.hyper_gain = self.ops.array(tensors["hyper_gain"])  # [101, Nz]
         # what shows a picture at 1/8 of its size: 2x2x3 pixels as a linear function of a latent and 1, [101, N + 1, 12]
         self.readout: Array | None = None

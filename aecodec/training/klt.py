@@ -4,48 +4,47 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..model.structure import unshuffle
+from ..model.structure import shuffle, unshuffle
 from .network import Network
 
 
 @torch.no_grad()
 def initialise(network: Network, patches: Tensor, scale: float) -> Tensor:
-    """Start both transforms as three Karhunen-Loeve transforms in a row, one for each stage, and their inverses.
+    """Start the main transforms as two Karhunen-Loeve transforms in a row, the fine ones as what these leave over.
 
     The residual blocks start as the identity, so that the whole is an orthonormal 16x16 block transform before the
     first step and training spends no time on finding one. ``patches``: ``[n, 16, 16, 3]`` in 0..1; ``scale``
     multiplies the latents. Returns the standard deviation of each latent, ``[N + M]``.
     """
 
-    def weights(*names: str) -> list[Tensor]:
-        return [network.tensors[f"{name}.weight"] for name in names]
-
-    def set_pair(forth: str, back: str, x: Tensor) -> Tensor:
-        """Two layers as the transform of features ``[n, h, w, C]``, and its inverse. Returns its rows."""
-        x = x.flatten(0, -2).double()
-        vectors: Tensor = torch.linalg.eigh(x.T @ x / len(x))[1].flip(1)
-        weight, inverse = weights(forth, back)
-        rows = vectors[:, : len(weight)].T.float()  # [min(rows, features), features], orthonormal
-        for target, value in ((weight, rows), (inverse, rows.T)):
-            target.zero_()[: len(value), : len(value.T)].copy_(value)
-        for name in (forth, back):
+    def set_pair(forth: str, back: str, rows: Tensor, scale: float = 1.0) -> None:
+        """Two layers as a transform with orthonormal ``rows``, and its inverse."""
+        for name, value in ((forth, scale * rows), (back, rows.T / scale)):
+            network.tensors[f"{name}.weight"].copy_(value)
             network.tensors[f"{name}.bias"].zero_()
-        return weight
 
-    n, quarter = network.design.latents, network.design.quarter
-    # channels at 1/4 that the transform does not need start with weights on their way in and none on their way out
-    enter, to_quarter = weights("analysis.enter", "synthesis.to_quarter")
-    spare_in, spare_out = enter[48:].clone(), to_quarter.view(4, quarter, -1)[:, 48:].clone()
-    x = unshuffle((patches - 0.5) * 3, 4)  # [n, 4, 4, 48]
-    x = unshuffle(F.linear(x, set_pair("analysis.enter", "synthesis.leave", x)), 2)  # [n, 2, 2, 4 * quarter]
-    x = unshuffle(F.linear(x, set_pair("analysis.to_eighth", "synthesis.to_quarter", x)), 2)  # [n, 1, 1, 4 * eighth]
-    rows = set_pair("analysis.to_latents", "synthesis.from_latents", x)
+    d = network.design
+    pixels = unshuffle((patches - 0.5) * 3, 4)  # [n, 4, 4, 48]
+    x = unshuffle(pixels, 2)
+    first = _components(x, d.features)
+    x = unshuffle(F.linear(x, first), 2)  # [n, 1, 1, 4C]
+    second = _components(x, d.latents)
     # group g of the context model holds components g, g+4, g+8...: every group gets its share of strong ones
-    rows[:n] = rows[:n].reshape(-1, 4, rows.shape[1]).transpose(0, 1).reshape(n, -1)
-    (back,) = weights("synthesis.from_latents")
-    back.copy_(rows.T / scale)
-    rows.mul_(scale)
-    enter[48:] = spare_in
-    to_quarter.view(4, quarter, -1)[:, 48:] = spare_out
-    deviations: Tensor = F.linear(x, rows).flatten(0, 2).std(0)
+    second = second.reshape(-1, 4, second.shape[1]).transpose(0, 1).flatten(0, 1)
+    set_pair("analysis.enter", "synthesis.leave", first)
+    set_pair("analysis.to_latents", "synthesis.from_latents", second, scale)
+    main = F.linear(x, second)
+
+    seen = shuffle(F.linear(shuffle(F.linear(main, second.T), 2), first.T), 2)  # what the main latents hold of pixels
+    rest = unshuffle(pixels - seen, 4)  # [n, 1, 1, 768]
+    third = _components(rest, d.fine)
+    set_pair("analysis.to_fine", "synthesis.from_fine", third, scale)
+    deviations: Tensor = scale * torch.cat((main, F.linear(rest, third)), -1).flatten(0, 2).std(0)
     return deviations
+
+
+def _components(x: Tensor, count: int) -> Tensor:
+    """The strongest principal components of features ``[n, h, w, C]``, not centred: ``[count, C]``, orthonormal."""
+    x = x.flatten(0, -2).double()
+    vectors: Tensor = torch.linalg.eigh(x.T @ x / len(x))[1].flip(1)
+    return vectors[:, :count].T.float()

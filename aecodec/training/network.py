@@ -68,8 +68,8 @@ class Network(nn.Module):
         self._prior = TorchOperations(self.tensors, torch.device("cpu"))
         span = math.log(LAMBDA_MAX / LAMBDA_MIN) / 2  # the best step size goes with 1/sqrt(λ)
         self.get_submodule("prior").add_module("hyper_rate", Knots(d.hyper))
-        self.analysis_rate = Knots(d.eighth)
-        self.synthesis_rate = Knots(d.eighth)
+        self.analysis_rate = Knots(d.features)
+        self.synthesis_rate = Knots(d.features)
         self.gain = Knots(d.latents, span)  # log of what multiplies y before it is quantised
         self.scale_offset = Knots(d.latents, span / math.log(2))  # log2, added to the prior's log-scale
         self.fine_gain = Knots(d.fine, span)
