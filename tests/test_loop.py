@@ -26,11 +26,9 @@ from .test_training import RECIPE, start
 @pytest.mark.slow
 @pytest.mark.parametrize("largest", [512, 60])
 def test_resuming_goes_on_exactly(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int) -> None:
-    """Also where matrices are too large for SOAP, on one side or on both."""
-    for module in ("loop", "soap"):
-        monkeypatch.setattr(f"aecodec.training.{module}.LARGEST", largest)
+    """Also where matrices are too large for SOAP to turn, on one side or on both."""
+    monkeypatch.setattr("aecodec.training.soap.LARGEST", largest)
     run, patches = start(folder)
-    assert bool(run.optimisers[1].param_groups[1]["params"]) == (largest == 60)
     for step in range(12):
         run.advance(*patches[step])
     run.seconds, run.best = 7.5, -3.0

@@ -31,13 +31,14 @@ from .klt import initialise
 from .loss import loss
 from .measure import LEAST_SIDE, measure
 from .network import Network, fast_bfloat16
-from .soap import LARGEST, Soap
+from .soap import Soap
 
 WARM_UP_STEPS = 100
 START_PATCHES = 512  # that the transforms are fitted to before the first step
 DECAY = 0.75  # last share of the time, in which the learning rate falls linearly to zero
 LARGE = 0.3  # last share of the time, in which patches of twice the side are used, half as many
-LARGE_SHARE = 0.3  # of the learning rate, for matrices that start at their optimum and are too large for SOAP
+FINE_LAYERS = ("analysis.to_fine", "synthesis.from_fine")  # linear from end to end, near their optimum from the start
+FINE_SHARE = 0.1  # of the learning rate, for these: at the full one their noise hides what the rest learns
 INIT_RATE = 1e-3  # that trained weights go on at: the full one loses more than a short run wins back
 AVERAGING, AVERAGING_STEPS = 0.999, 4  # how much of the averaged weights a step keeps; steps between two looks
 CHECKPOINT_SECONDS = 100.0
@@ -261,12 +262,11 @@ class Run:
         self.network, self.recipe = network.to(self.device), recipe
         self.network.reduce(fast_bfloat16(self.device))
         self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
-        weights = network.matrices()
-        large = [w for w in weights if min(w.shape) > LARGEST]
-        matrices = [w for w in weights if min(w.shape) <= LARGEST]
-        chosen = {id(p) for p in weights}
+        fine = [network.tensors[f"{name}.weight"] for name in FINE_LAYERS]
+        matrices = [w for w in network.matrices() if all(w is not f for f in fine)]
+        chosen = {id(p) for p in (*matrices, *fine)}
         rest = [p for p in network.parameters() if id(p) not in chosen]
-        groups: list[dict[str, Any]] = [{"params": rest}, {"params": large, "share": LARGE_SHARE}]
+        groups: list[dict[str, Any]] = [{"params": rest}, {"params": fine, "share": FINE_SHARE}]
         self.optimisers: list[torch.optim.Optimizer] = [
             Soap(matrices, recipe.rate, (0.95, 0.95), fast_bfloat16(self.device)),
             torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
