@@ -16,7 +16,7 @@ from . import threads
 from .errors import AecError, Corrupt, NotAec, TargetMissed, foreseen
 
 if TYPE_CHECKING:
-    from .files import Job
+    from .planning import Job
 
 MISSED = 5  # exit code of a target that was missed
 LISTEN = 0.2  # seconds after which a batch that waits looks whether it was interrupted

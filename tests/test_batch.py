@@ -21,11 +21,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from aecodec import Codec, TargetMissed, batch, container, files
+from aecodec import Codec, TargetMissed, batch, container, files, formats, planning
 from aecodec.batch import Done
 from aecodec.cli import app
-from aecodec.files import Job
 from aecodec.image import Plane
+from aecodec.planning import Job
 
 from .conftest import INTERRUPTS, PERMISSIONS, SIGNALS
 
@@ -463,14 +463,14 @@ def test_a_source_that_has_changed_since_stays(
 
 
 def test_a_closed_folder_that_is_given_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_walk", lambda folder, suffixes: ([folder], []))
-    assert files.expand([tmp_path], True, {".png"}) == ([(tmp_path, Path())], [])
+    monkeypatch.setattr(planning, "_walk", lambda folder, suffixes: ([folder], []))
+    assert planning.expand([tmp_path], True, {".png"}) == ([(tmp_path, Path())], [])
 
 
 def test_only_the_metadata_that_does_not_fit_is_left_out(small_image: Image.Image) -> None:
     image = small_image.copy()
     image.info |= {"exif": b"Exif\0\0" + bytes(70_000), "xmp": b"<x/>"}
-    data, notes = files.encode_picture(image, "JPEG")
+    data, notes = formats.encode_picture(image, "JPEG")
     with Image.open(io.BytesIO(data)) as found:
         assert found.info["xmp"] == b"<x/>"
         assert "exif" not in found.info

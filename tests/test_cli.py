@@ -26,7 +26,7 @@ from aecodec import Codec, SymbolMismatch, container, profiles, registry
 from aecodec.cli import app
 from aecodec.cli.running import progress_bar
 from aecodec.container import Container, Tile
-from aecodec.files import FORMATS
+from aecodec.formats import FORMATS
 from aecodec.image import Plane, without_pillows_limit
 from aecodec.training import loop
 

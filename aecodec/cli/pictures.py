@@ -15,7 +15,7 @@ from .running import load_codec, or_exit, run, wrong_usage
 
 if TYPE_CHECKING:
     from ..batch import Done, Progress
-    from ..files import Job
+    from ..planning import Job
 
 
 def compress(
@@ -88,7 +88,7 @@ def compress(
     debug: Debug = False,
 ) -> None:
     """Compress images to .aec files."""
-    from .. import files, roi, targets
+    from .. import files, planning, roi, targets
     from ..batch import Done, size
 
     goals: dict[str, float | None] = {
@@ -102,7 +102,7 @@ def compress(
     target = or_exit(targets.one_target, goals) if set(goals.values()) != {None} else None
     if strict and not target:
         wrong_usage("--strict goes with one of the options that begin with --target")
-    planned, left = or_exit(files.plan, images, out, recursive, files.image_suffixes(), ".aec")
+    planned, left = or_exit(planning.plan, images, out, recursive, files.image_suffixes(), ".aec")
     streams = [path for job in planned for path in (job.source, job.target) if files.is_stream(path)]
     if delete_source and streams:
         wrong_usage(f"--delete-source goes with files, not with {streams[0]}")
@@ -139,7 +139,7 @@ def compress(
         text = f"{size(before)} -> {size(len(coded))}  {bpp:.3f} bpp{told}"
         if delete_source and not missed:
             if not picture.notes:  # nothing goes that was not kept
-                files.delete_source(job, digest, coded, codec.verify)
+                files.delete_source(job.source, job.target, digest, coded, codec.verify)
             text += "  source stays" if picture.notes else "  source deleted"
         return Done(before, len(coded), width, height, text, notes, missed, reached)
 
@@ -194,15 +194,15 @@ def decompress(
     debug: Debug = False,
 ) -> None:
     """Decompress .aec files to PNG, or to what --format or the suffix of --out says."""
-    from .. import files
+    from .. import files, formats, planning
     from ..batch import Done, size
 
-    asked = or_exit(files.suffix_of, output_format) if output_format is not None else None
-    planned, _ = or_exit(files.plan, paths, out, recursive, {".aec"}, asked or ".png")
-    formats = {job: or_exit(files.image_format, job.target, asked) for job in planned}
-    for name in sorted({*formats.values()}):
-        or_exit(files.check_writable, name, output_quality)
-    box = or_exit(files.parse_region, region) if region is not None else None
+    asked = or_exit(formats.suffix_of, output_format) if output_format is not None else None
+    planned, _ = or_exit(planning.plan, paths, out, recursive, {".aec"}, asked or ".png")
+    names = {job: or_exit(formats.image_format, job.target, asked) for job in planned}
+    for name in sorted({*names.values()}):
+        or_exit(formats.check_writable, name, output_quality)
+    box = or_exit(_rectangle, region) if region is not None else None
     codec = load_codec(device, weights, max_pixels)
 
     def work(job: "Job", _: "Progress") -> "Done":
@@ -213,8 +213,8 @@ def decompress(
             image = codec.preview(data, region=box, scale=shrunk)
         else:
             image = codec.decompress(data, region=box, scale=shrunk)
-        image, changed = files.fit(image, formats[job])
-        encoded, left_out = files.encode_picture(image, formats[job], output_quality, small)
+        image, changed = formats.fit(image, names[job])
+        encoded, left_out = formats.encode_picture(image, names[job], output_quality, small)
         files.write(job.target, encoded, job.source)
         notes = [*([damage] if damage else []), *changed, *left_out]
         text = f"{size(len(data))}  {image.width}x{image.height} {image.mode}{_in_brackets(notes)}"
@@ -237,6 +237,19 @@ def _difference(model: bytes, quality: int | None, strip: bool, target: Path) ->
     if strip and metadata != stripped(metadata):
         return "made without --strip"
     return "" if quality in (None, header.quality) else f"made with quality {header.quality} in place of {quality}"
+
+
+def _rectangle(text: str) -> tuple[int, int, int, int]:
+    """``x,y,width,height``. Raises ValueError.
+
+    >>> _rectangle("10,20,300,200")
+    (10, 20, 300, 200)
+    """
+    numbers = text.split(",")
+    if len(numbers) != 4 or not all(n.isascii() and n.isdigit() for n in numbers):
+        raise ValueError(f"region {text}: expected x,y,width,height")
+    x, y, width, height = map(int, numbers)
+    return x, y, width, height
 
 
 def _in_words(reached: Mapping[str, float]) -> str:
