@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Union, overload
 import numpy as np
 import numpy.typing as npt
 
-from . import container, decoder, devices, encoder, files, image, recovery, registry, roi, targets
+from . import alpha_plane, container, decoder, devices, encoder, files, image, recovery, registry, roi, targets
 from .container import DEFAULT_QUALITY, THUMBNAIL, Container, Data, Header
 from .encoder import Quantised
 from .errors import Corrupt, DamageWarning, TargetMissed
@@ -474,7 +474,7 @@ class Codec:
         parsed = container.read(_read(data), self.max_pixels)
         found = [parsed]
         if parsed.alpha is not None:  # first: it is cheap to refuse
-            image.decode_alpha(parsed.alpha, parsed.header.height, parsed.header.width)
+            alpha_plane.decode(parsed.alpha, parsed.header.height, parsed.header.width)
         if "thumbnail" in parsed.metadata:
             found.append(container.thumbnail(parsed.header, parsed.metadata["thumbnail"]))
         for file in found:
@@ -502,9 +502,9 @@ class Codec:
         alpha = None
         if h.has_alpha:
             try:
-                alpha = image.decode_alpha(found.alpha or b"", h.height, h.width)
+                alpha = alpha_plane.decode(found.alpha or b"", h.height, h.width)
             except Corrupt:
-                alpha = image.salvage_alpha(found.alpha or b"", h.height, h.width)
+                alpha = alpha_plane.salvage(found.alpha or b"", h.height, h.width)
                 damage += f"{'; ' if damage else ''}the alpha plane is damaged"
             alpha = _part(alpha, view)
         return pixels, alpha, found.metadata, damage
@@ -566,7 +566,7 @@ def _tiling(picture: Picture, offsets: Offsets | None, quality: int) -> Tiling:
 
 
 def _packed_alpha(picture: Picture) -> bytes | None:
-    return None if picture.alpha is None else image.encode_alpha(picture.alpha)
+    return None if picture.alpha is None else alpha_plane.encode(picture.alpha)
 
 
 def _shrink(scale: float) -> int:
@@ -595,7 +595,7 @@ def _view(region: Rectangle | None, header: Header, shrink: int) -> View:
 def _alpha(parsed: Container, view: View) -> Plane | None:
     if parsed.alpha is None:
         return None
-    return _part(image.decode_alpha(parsed.alpha, parsed.header.height, parsed.header.width), view)
+    return _part(alpha_plane.decode(parsed.alpha, parsed.header.height, parsed.header.width), view)
 
 
 def _part(alpha: Plane, view: View) -> Plane:

@@ -138,7 +138,7 @@ def with_thumbnail(m: Model, picture: Picture) -> Picture:
 
 
 def pack(m: Model, picture: Picture, alpha: bytes | None, tiling: Tiling, tiles: Iterable[Quantised]) -> bytes:
-    """The file of a picture. ``alpha``: its plane as `image.encode_alpha` packs it."""
+    """The file of a picture. ``alpha``: its plane as `alpha_plane.encode` packs it."""
     header = Header(
         m.id, tiling.width, tiling.height, picture.mode, min(tiling.qualities), tiling.side, picture.equal_colours
     )

@@ -14,10 +14,10 @@ from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngInfo
 
 import aecodec
-from aecodec import Codec, ConversionWarning, profiles
+from aecodec import Codec, ConversionWarning, alpha_plane, profiles
 from aecodec.errors import Corrupt
 from aecodec.exif import bare, resolution, with_resolution
-from aecodec.image import Picture, Plane, decode_alpha, encode_alpha, from_any, to_any
+from aecodec.image import Picture, Plane, from_any, to_any
 
 from .conftest import needs, psnr
 from .test_contents import SRGB, png_chunk
@@ -269,7 +269,7 @@ def test_uniform_alpha(codec: Codec, small: Plane, alpha: int) -> None:
 
 def test_alpha_plane_round_trip() -> None:
     plane = np.random.default_rng(1).integers(0, 256, (13, 29)).astype(np.uint8)
-    np.testing.assert_array_equal(decode_alpha(encode_alpha(plane), 13, 29), plane)
+    np.testing.assert_array_equal(alpha_plane.decode(alpha_plane.encode(plane), 13, 29), plane)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_alpha_plane_round_trip() -> None:
 )
 def test_wrong_alpha_planes_are_refused(payload: bytes) -> None:
     with pytest.raises(Corrupt):
-        decode_alpha(payload, 3, 4)
+        alpha_plane.decode(payload, 3, 4)
 
 
 def test_colours_of_five_or_six_bits_are_not_sixteen() -> None:
