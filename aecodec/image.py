@@ -5,13 +5,13 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Union, overload
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from . import conversion, exif
+from . import conversion, devices, exif
 from .container import MAX_PIXELS, check_size
 from .errors import ConversionWarning
 from .loading import LOADING
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 Plane = npt.NDArray[np.uint8]
 Pixels = Union[Plane, "Tensor"]  # bytes; a tensor stays on its device
-Kind = Literal["pil", "numpy"]
 
 
 @dataclass(frozen=True)
@@ -119,24 +118,33 @@ def plane(pixels: Pixels) -> Plane:
     return pixels if isinstance(pixels, np.ndarray) else pixels.cpu().numpy()
 
 
-@overload
-def to_any(picture: Picture, kind: Literal["pil"]) -> Image.Image: ...
-@overload
-def to_any(picture: Picture, kind: Literal["numpy"]) -> Plane: ...
-
-
-def to_any(picture: Picture, kind: Kind) -> "Image.Image | Plane":
-    """The inverse: a PIL image with its metadata, or ``[H, W, C]`` bytes."""
+def to_array(picture: Picture) -> Plane:
+    """``[H, W, C]`` bytes."""
     planes = plane(picture.pixels)
     if picture.equal_colours:
         planes = np.repeat(planes, 3, 2)
     if picture.alpha is not None:
         planes = np.concatenate((planes, picture.alpha[:, :, None]), 2)
-    if kind == "numpy":
-        return planes
+    return planes
+
+
+def to_pil(picture: Picture) -> Image.Image:
+    """A PIL image with its metadata."""
+    planes = to_array(picture)
     image = Image.fromarray(planes[:, :, 0] if planes.shape[2] == 1 else planes, picture.mode)
     image.info.update(info_of(picture.metadata))
     return image
+
+
+def to_tensor(picture: Picture) -> "Tensor":
+    """``[C, H, W]`` bytes, on the device of the pixels. Raises `TorchMissing`."""
+    torch = devices.torch_for("a tensor")
+    pixels: Tensor = torch.as_tensor(picture.pixels)
+    planes = [pixels.expand(-1, -1, 3) if picture.equal_colours else pixels]
+    if picture.alpha is not None:
+        planes.append(torch.as_tensor(picture.alpha[:, :, None]).to(pixels.device))
+    found: Tensor = torch.cat(planes, 2).permute(2, 0, 1).contiguous()
+    return found
 
 
 def info_of(metadata: Mapping[str, bytes]) -> dict[str, Any]:

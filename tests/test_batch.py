@@ -22,6 +22,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from aecodec import Codec, TargetMissed, batch, container, files, formats, planning
+from aecodec.arguments import Progress
 from aecodec.batch import Done
 from aecodec.cli import app
 from aecodec.image import Plane
@@ -233,7 +234,7 @@ def test_jobs_run_side_by_side() -> None:
     """Each waits for another one: one after the other they would never end."""
     barrier = threading.Barrier(2, timeout=20)
 
-    def work(job: Job, _: batch.Progress) -> Done:
+    def work(job: Job, _: Progress) -> Done:
         barrier.wait()
         return Done(1, 2, 3, 4, "met")
 
@@ -249,7 +250,7 @@ def test_what_ends_the_batch_ends_long_jobs() -> None:
     begun: list[Job] = []
     results: list[batch.Result] = []
 
-    def work(job: Job, advance: batch.Progress) -> Done:
+    def work(job: Job, advance: Progress) -> Done:
         begun.append(job)
         while job.source.name != "0":
             time.sleep(0.01)
@@ -269,7 +270,7 @@ def test_what_ends_the_batch_ends_long_jobs() -> None:
 
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_no_error_ends_the_batch(at_once: int) -> None:
-    def work(job: Job, _: batch.Progress) -> Done:
+    def work(job: Job, _: Progress) -> Done:
         raise TypeError("of the program")
 
     results: list[batch.Result] = []
@@ -316,7 +317,7 @@ def test_a_result_keeps_no_picture() -> None:
     class Pixels:
         pass
 
-    def work(job: Job, _: batch.Progress) -> Done:
+    def work(job: Job, _: Progress) -> Done:
         pixels = Pixels()
         held.append(weakref.ref(pixels))
         raise TargetMissed("it was", b"nearest")

@@ -17,7 +17,7 @@ import aecodec
 from aecodec import Codec, ConversionWarning, alpha_plane, profiles
 from aecodec.errors import Corrupt
 from aecodec.exif import bare, resolution, with_resolution
-from aecodec.image import Picture, Plane, from_any, to_any
+from aecodec.image import Picture, Plane, from_any, to_pil
 
 from .conftest import needs, psnr
 from .test_contents import SRGB, png_chunk
@@ -105,7 +105,7 @@ def test_tiff_is_turned_once(small_image: Image.Image) -> None:
     """Pillow turns TIFFs when it loads them; the orientation must not be kept as well."""
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "camera"
-    decoded = to_any(from_any(reopened(small_image, "TIFF", exif=exif)), "pil")
+    decoded = to_pil(from_any(reopened(small_image, "TIFF", exif=exif)))
     assert decoded.size == (70, 90)
     assert 0x0112 not in decoded.getexif()
     assert 0x0100 not in decoded.getexif()
@@ -470,7 +470,7 @@ def test_a_profile_of_another_space_is_left_out(
 
 def in_srgb(picture: Picture) -> Plane:
     """What a program shows that knows profiles."""
-    return np.asarray(profiles.to_srgb(to_any(picture, "pil"), picture.metadata["icc"]))
+    return np.asarray(profiles.to_srgb(to_pil(picture), picture.metadata["icc"]))
 
 
 def chunks(*added: tuple[bytes, bytes], colour_type: int = 2, level: int = 128) -> Picture:

@@ -13,7 +13,8 @@ from .options import Debug, Device, Jobs, MaxPixels, Quiet, Recursive, Report, W
 from .running import debugging, load_codec, or_exit, run, say_error
 
 if TYPE_CHECKING:
-    from ..batch import Done, Progress
+    from ..arguments import Progress
+    from ..batch import Done
     from ..planning import Job
 
 

@@ -14,7 +14,8 @@ from .options import Debug, Device, Jobs, MaxPixels, Out, Overwrite, Quiet, Recu
 from .running import load_codec, or_exit, run, wrong_usage
 
 if TYPE_CHECKING:
-    from ..batch import Done, Progress
+    from ..arguments import Progress
+    from ..batch import Done
     from ..planning import Job
 
 

@@ -14,7 +14,8 @@ import typer
 from .. import errors
 
 if TYPE_CHECKING:
-    from ..batch import Progress, Work
+    from ..arguments import Progress
+    from ..batch import Work
     from ..codec import Codec
     from ..planning import Job
 
