@@ -26,7 +26,7 @@ def decode(payload: bytes, height: int, width: int) -> Plane:
 
 
 def salvage(payload: bytes, height: int, width: int) -> Plane:
-    """The rows that a stream holds which ends too early; opaque below them, and everywhere where it was changed."""
+    """The rows that are left of a stream that ends too early, opaque below; all opaque if its bytes were changed."""
     alpha = np.full((height, width), 255, np.uint8)
     try:
         data = zlib.decompressobj().decompress(payload, height * width)

@@ -186,8 +186,9 @@ class Codec:
         these are zero.
 
         Args:
-            source: the bytes of an .aec file, or a picture as for `compress`, which is analysed and rounded.
-            quality: of the picture's latents; a file has its own.
+            source: an .aec file as for `decompress`, or a picture as for `compress`, which is analysed and rounded.
+                Whether a path or an open file is an .aec file, its first bytes tell, or the path's ending in .aec.
+            quality: of the picture's latents; an .aec file has its own.
 
         Raises: what `decompress` or `compress` raises.
 
@@ -268,9 +269,9 @@ class Codec:
             data: the bytes of the file (or a bytearray or memoryview of them), its path, or a file that is open.
             output: ``"pil"``, ``"numpy"`` (``[H, W, C]`` uint8) or ``"torch"`` (``[C, H, W]`` uint8, on the codec's
                 device).
-            errors: ``"conceal"`` decodes what there is of a damaged file whose header is whole, with a `DamageWarning`
-                that says which tiles are missing: they are filled from their neighbours, and what is missing of the
-                alpha plane is opaque.
+            errors: ``"conceal"`` salvages a damaged file whose header is whole: it decodes what there is, conceals the
+                rest (missing tiles are filled from their neighbours, and missing alpha is opaque), and says in a
+                `DamageWarning` which tiles are missing.
             region: (x, y, width, height) of the only pixels that are wanted, within the picture. Only the tiles around
                 are decoded, but all of them with ``errors="conceal"``; the pixels are those of the whole picture, to
                 within the rounding of floats.
@@ -320,15 +321,15 @@ class Codec:
     def salvage(
         self, data: Data | Source, *, region: Rectangle | None = None, scale: float = 1
     ) -> tuple["Image.Image", str]:
-        """`decompress` with ``errors="conceal"``, but what is missing is given in words, empty if it is nothing."""
+        """`decompress` with ``errors="conceal"``, which also says in words what is missing; nothing if it is all there."""
         picture, damage = self._decode(data, region, scale, conceals=True)
         return image.to_pil(picture), damage
 
     def preview(self, data: Data | Source, *, region: Rectangle | None = None, scale: float = 1) -> "Image.Image":
         """The picture as far as the first bytes of a file tell, while the others are still on their way.
 
-        As `salvage`, but nothing is wrong with a file that goes on. Raises `Truncated` as long as the header is not
-        there, and `NotAec` for no bytes at all.
+        As `salvage`, but that bytes are missing is not told. Raises `Truncated` as long as the header is not there, and
+        `NotAec` for no bytes at all.
         """
         return self.salvage(data, region=region, scale=scale)[0]
 

@@ -1,4 +1,4 @@
-"""What can be saved of a damaged file: the chunks that are whole, the tiles in them, and a picture without holes.
+"""Damaged files: to salvage one is to decode what there is, to conceal what is missing is to fill it from around it.
 
 Of a tile that the end of the file cuts off, the parts before the cut decode exactly, and what follows takes the prior's
 means. Of a tile whose bytes were changed nothing is trusted: an entropy decoder turns wrong bits into symbols that look
@@ -38,7 +38,7 @@ class Remains:
 
 
 def parse(data: Data, max_pixels: int) -> Remains:
-    """Raises as `container.read_header`: without a header that is whole there is nothing to save."""
+    """Raises as `container.read_header`: without a header that is whole there is nothing to salvage."""
     found = Remains(container.read_header(data, max_pixels))
     whole = bytes(data)
     view, position, budget = memoryview(whole), container.FIRST_CHUNK, EFFORT * len(whole)

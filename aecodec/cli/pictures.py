@@ -181,7 +181,11 @@ def decompress(
         int | None, typer.Option(min=1, metavar="BYTES", help="What the first so many bytes of a file show.")
     ] = None,
     salvage: Annotated[
-        bool, typer.Option("--salvage", help="Decode what there is of a damaged file whose header is whole.")
+        bool,
+        typer.Option(
+            "--salvage",
+            help="Decode what there is of a damaged file whose header is whole, and fill the rest from around it.",
+        ),
     ] = False,
     device: Device = "auto",
     weights: Weights = None,
