@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageFile
 
-from . import contents, exif, profiles
+from . import exif, inventory, profiles
 
 _SAMPLE_BITS, _PHOTOMETRIC, _PLANAR = 0x102, 0x106, 0x11C  # TIFF's tags
 _UNKEPT_TAGS = {0x14A: "pictures below the first", 0x8649: "Photoshop resources"}
@@ -25,7 +25,7 @@ def convert(image: Image.Image) -> Converted:
     """Everything is decided from what an image is once it was loaded, and from its file while that is there."""
     notes: list[str] = []
     kind = image.format
-    found = contents.look(_file_of(image), kind)
+    found = inventory.look(_file_of(image), kind)
     _note_frames(image, notes)
     tags = getattr(image, "tag_v2", {})  # a TIFF's
     samples = tags.get(_SAMPLE_BITS, (8,))

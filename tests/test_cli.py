@@ -32,7 +32,7 @@ from aecodec.training import loop
 
 from .conftest import PERMISSIONS, PIPES, SIGNALS, needs
 from .make_golden import FOLDER
-from .test_contents import SRGB
+from .test_inventory import SRGB
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -20,7 +20,7 @@ from aecodec.exif import bare, resolution, with_resolution
 from aecodec.image import Picture, Plane, from_any, to_pil
 
 from .conftest import needs, psnr
-from .test_contents import SRGB, png_chunk
+from .test_inventory import SRGB, png_chunk
 
 
 def reopened(image: Image.Image, name: str, **options: Any) -> Image.Image:
