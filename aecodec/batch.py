@@ -81,9 +81,9 @@ def run(
 ) -> None:
     """Do every job, whatever becomes of the others.
 
-    ``tell`` is called with one result after the other, as they come; in an interrupted batch also with those of the
-    jobs that had begun. ``advance`` is told of shares of a job, if there is one at a time; ``at_once`` is how many have
-    a thread each, which share the cores. Targets that exist are failures, unless they are to be skipped or written
+    ``tell`` is called with each result as it comes; if the batch is interrupted, still with those of the jobs that had
+    begun. ``advance`` is called with the share of a job that is done, where jobs run one at a time; ``at_once`` is how
+    many run, in threads that share the cores. Targets that exist are failures, unless they are to be skipped or written
     over; ``differs`` says of one that is skipped how it is not what was asked for, or nothing. With ``debug``, results
     tell where every error came from, else where those did that nobody foresaw.
     """

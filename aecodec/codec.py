@@ -321,7 +321,7 @@ class Codec:
     def salvage(
         self, data: Data | Source, *, region: Rectangle | None = None, scale: float = 1
     ) -> tuple["Image.Image", str]:
-        """`decompress` with ``errors="conceal"``, with what is missing in words, empty if it is nothing."""
+        """The picture of `decompress` with ``errors="conceal"``, and in words what is missing, empty if nothing is."""
         picture, damage = self._decode(data, region, scale, conceals=True)
         return image.to_pil(picture), damage
 

@@ -22,7 +22,7 @@ class Converted(NamedTuple):
 
 
 def convert(image: Image.Image) -> Converted:
-    """Everything is decided from what an image is once it was loaded, and from its file while that is there."""
+    """What comes out depends on the image as it is once loaded, and on its file as long as that can be read."""
     notes: list[str] = []
     kind = image.format
     found = inventory.look(_file_of(image), kind)
@@ -32,7 +32,7 @@ def convert(image: Image.Image) -> Converted:
     bits = max(found.bits, *samples)
     if tags.get(_PLANAR) == 2 and len(samples) > 1 and bits > 8:
         raise ValueError("a TIFF of separate planes of more than 8 bits per sample: Pillow misreads these")
-    inverted = tags.get(_PHOTOMETRIC) == 0 and image.mode.startswith("I")  # which Pillow sees to in 8 bits alone
+    inverted = tags.get(_PHOTOMETRIC) == 0 and image.mode.startswith("I")  # Pillow inverts 8 bits alone
     image.load()  # before the metadata: Pillow turns TIFFs as their orientation says when it loads them
     info, metadata = image.info, _metadata(image, found.profile, notes)
     if image.mode.startswith("I"):
@@ -68,7 +68,7 @@ def convert(image: Image.Image) -> Converted:
 
 
 def _file_of(image: Image.Image) -> bytes:
-    """The bytes that an image was opened from, as far as it still has them, loaded or not; none of a copy."""
+    """The bytes that an image was opened from, as far as they can be had, loaded or not; empty for a copy."""
     if not isinstance(image, ImageFile.ImageFile):
         return b""
     for file in (image.fp, getattr(image, "_fp", None)):
@@ -87,7 +87,7 @@ def _file_of(image: Image.Image) -> bytes:
 
 
 def _note_frames(image: Image.Image, notes: list[str]) -> None:
-    """One picture is taken of those that there are."""
+    """Note which picture is taken of a file that holds several."""
     sizes = image.info.get("sizes", ()) if image.format in ("ICO", "ICNS") else ()
     if len(sizes) > 1:
         notes.append(f"largest of {len(sizes)} sizes")
@@ -104,7 +104,8 @@ def _note_frames(image: Image.Image, notes: list[str]) -> None:
 def _clear(image: Image.Image, bits: int) -> int | tuple[int, ...] | None:
     """The transparent level or colour of a PNG as 8 bits hold it, where Pillow gives it in the ``bits`` of the file.
 
-    Of a copy these are not known: more than 8 are told by the numbers, less by a level that occurs as these alone.
+    They are 0 for a copy, whose file is unknown. Then more than 8 show in a level above 255; fewer show where the level
+    itself does not occur, but what Pillow scales it to does, and all pixels are scaled like that.
     """
     clear = image.info.get("transparency")
     if isinstance(clear, tuple) and (bits == 16 or max(clear) > 255):
@@ -141,11 +142,11 @@ def _reduce(image: Image.Image, bits: int | None, most: int, inverted: bool, not
 
 
 def _metadata(image: Image.Image, profile: bytes, notes: list[str]) -> dict[str, bytes]:
-    """``profile``: one that Pillow does not read."""
+    """``profile``: one in the file that Pillow does not read."""
     found: dict[str, bytes] = {}
     # a PNG's comments may have the names of blocks: only what is bytes is one
     icc, xmp = image.info.get("icc_profile"), image.info.get("xmp")
-    if icc is None and "icc_profile" in image.info:  # as Pillow says where it cannot put one together
+    if icc is None and "icc_profile" in image.info:  # None: Pillow could not put it together
         notes.append("unreadable profile left out")
     if icc := icc if isinstance(icc, bytes) and icc else profile:
         found["icc"] = icc
@@ -179,7 +180,7 @@ def _resolution(info: dict[Any, Any]) -> tuple[float, float] | None:
 def _describe_colours(
     metadata: dict[str, bytes], info: dict[Any, Any], colours: tuple[int, int] | None, gray: bool, notes: list[str]
 ) -> None:
-    """Keep a profile if it is for such pixels, or make one of what the file says instead of its colours."""
+    """Keep the profile if it is for such pixels; where there is none, make one of the colours that the file names."""
     if icc := metadata.get("icc"):
         if profiles.fits(icc, gray):
             return

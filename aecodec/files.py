@@ -33,7 +33,7 @@ class UsageError(ValueError):
 
 @cache
 def image_suffixes() -> set[str]:
-    """Those of the formats that the installed Pillow reads, in lower case; plugins for more of them are loaded."""
+    """Suffixes of the formats that Pillow and its plugins that are installed can read, in lower case."""
     for plugin in PLUGINS:
         with contextlib.suppress(ImportError):
             import_module(plugin)
@@ -48,7 +48,7 @@ def is_stream(path: Path) -> bool:
 
 
 def whether(test: Callable[[], bool]) -> bool:
-    """Not, if it cannot be told."""
+    """The test's answer; False where the file system gives none."""
     try:
         return test()
     except OSError:
@@ -61,7 +61,7 @@ def read(path: Path, most: int | None = None) -> bytes:
         if most is None:
             return file.read()
         blocks = []
-        while most and (block := file.read(min(most, BLOCK))):  # as many bytes as are there, not as may be wanted
+        while most and (block := file.read(min(most, BLOCK))):  # memory for what is there, not for what is asked
             blocks.append(block)
             most -= len(block)
         return b"".join(blocks)
@@ -70,8 +70,8 @@ def read(path: Path, most: int | None = None) -> bytes:
 def write(path: Path, data: bytes, source: Path = STANDARD) -> None:
     """Write a file whole: to a temporary file beside it, synced, then renamed. Raises OSError, leaving nothing.
 
-    A new file may be read and written by nobody who may not do that with the file that is its ``source``. Devices and
-    pipes are written to as they are. Raises `UsageError` for a terminal.
+    A new file grants nobody more than the file that is its ``source`` does. Devices and pipes are written to as they
+    are. Raises `UsageError` for a terminal.
     """
     if path == STANDARD:
         if sys.__stdout__ is None:

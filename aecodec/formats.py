@@ -52,9 +52,9 @@ def suffix_of(name: str) -> str:
 
 
 def image_format(path: Path, asked: str | None = None) -> str:
-    """Pillow's name of the format to write under this name, whose suffix says it, or else ``asked``, another suffix.
+    """Pillow's name of the format to write: that of the path's suffix, or of ``asked``, a suffix too.
 
-    PNG for standard output, unless something else is asked for. Raises `UsageError`.
+    PNG for standard output, unless another is asked for. Raises `UsageError`.
     """
     named = FORMATS.get(path.suffix.lower())
     wanted = FORMATS[asked or ".png"] if asked or path == STANDARD else named
@@ -76,10 +76,10 @@ def check_writable(name: str, quality: int | None = None) -> None:
 
 
 def fit(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
-    """The image as a format holds it, and what was changed for that.
+    """The image as a format can hold it, and what was changed for that.
 
-    What cannot hold a profile or an orientation gets the pixels in sRGB and turned. A profile for other pixels than
-    these goes.
+    For formats without profile or orientation, the pixels are converted to sRGB and turned. A profile for other pixels
+    than these is left out.
     """
     notes, carried = [], CARRIED.get(name, ())
     icc = image.info.get("icc_profile")

@@ -54,9 +54,8 @@ def from_any(image: Any, max_pixels: int = MAX_PIXELS) -> Picture:
     """A picture of a PIL image, an array ``[H, W]`` or ``[H, W, C]``, or a tensor ``[C, H, W]``.
 
     C is 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha). Arrays and tensors hold uint8, or floats in 0..1. A
-    PIL image
-    gives the same whether it was loaded before or not; its notes say what is lost of it and of its file. Raises
-    TypeError for any other type, ValueError for any other shape, OSError where Pillow cannot read the image, and
+    PIL image gives the same whether it was loaded before or not; the notes say what of it and of its file is lost.
+    Raises TypeError for any other type, ValueError for any other shape, OSError where Pillow cannot read the image, and
     `LimitExceeded` before any work for a picture that is too large.
     """
     if isinstance(image, Image.Image):
@@ -105,7 +104,7 @@ def _as_gray(picture: Picture) -> Picture:
 
 
 def warn_of(picture: Picture) -> None:
-    """Warn of a picture's notes, in the name of the line that called this package or Pillow."""
+    """Warn of a picture's notes, as if at the line that called this package or Pillow."""
     level, frame = 1, sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in (__package__, "PIL"):
         level, frame = level + 1, frame.f_back
@@ -148,7 +147,7 @@ def to_tensor(picture: Picture) -> "Tensor":
 
 
 def info_of(metadata: Mapping[str, bytes]) -> dict[str, Any]:
-    """What Pillow calls the same."""
+    """Metadata by the names that Pillow has for it in `Image.info`."""
     names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
     info: dict[str, Any] = {names[key]: value for key, value in metadata.items() if key in names}
     if "exif" in info:
@@ -163,12 +162,12 @@ def reduced(plane: Plane, factor: int) -> Plane:
     return plane if factor == 1 else np.array(Image.fromarray(plane).reduce(factor))
 
 
-_limits: list[int | None] = []  # Pillow's when each of those began who are within the next function
+_limits: list[int | None] = []  # Pillow's, as each who is within `without_pillows_limit` found it
 
 
 @contextlib.contextmanager
 def without_pillows_limit() -> Iterator[None]:
-    """For those who have a limit of pixels of their own. It is one for all threads, and comes back with the last."""
+    """Lift Pillow's limit of pixels, where there is one of our own. It is the process's, and returns with the last."""
     with LOADING:
         _limits.append(Image.MAX_IMAGE_PIXELS)
         Image.MAX_IMAGE_PIXELS = None

@@ -24,7 +24,7 @@ Data = memoryview
 
 @dataclass
 class Inventory:
-    """``colours``: primaries and transfer characteristics in the numbers of ITU-T H.273, None if they are not told."""
+    """``colours``: primaries and transfer characteristics as ITU-T H.273 numbers them, None if they are not told."""
 
     bits: int = 0  # of each sample, 0 if that is not known
     gray: bool = False  # a PNG that has no colours
@@ -37,7 +37,7 @@ class Inventory:
         self.others[other] = None
 
     def keep(self, part: str) -> None:
-        """Of several, one alone."""
+        """Note a part that is kept. Of several of a kind that is one; the others are named."""
         if part in self.kept:
             self.name(f"another {part}")
         self.kept.add(part)
@@ -46,7 +46,7 @@ class Inventory:
 def look(data: bytes, kind: str | None) -> Inventory:
     """Walk the bytes of a file of Pillow's format ``kind``. Whatever they are, nothing is raised."""
     found = Inventory()
-    if data and kind not in ("AEC", "TIFF"):  # which say it all themselves
+    if data and kind not in ("AEC", "TIFF"):  # of which Pillow tells everything
         try:
             end = _WALKERS[kind or ""](memoryview(data), found)
         except KeyError:
@@ -187,7 +187,7 @@ def _ppm(data: Data, found: Inventory) -> int:
 
 
 def _boxes(data: Data) -> Iterator[tuple[bytes, Data]]:
-    """Of ISO base media files and JPEG 2000. Raises ValueError for what is none."""
+    """Types and contents of the boxes of an ISO base media file or JPEG 2000. Raises ValueError where there is none."""
     position = 0
     while position < len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
@@ -221,7 +221,7 @@ def _heif(data: Data, found: Inventory) -> int:
 
 def _heif_items(data: Data, found: Inventory) -> None:
     for _, item in _boxes(data[6 if data[0] == 0 else 8 :]):
-        start = 8 if item[0] == 2 else 10  # of its type, behind a number of 2 or 4 bytes and one of 2
+        start = 8 if item[0] == 2 else 10  # of the item's type, which an id of 2 or 4 bytes precedes
         form, label = bytes(item[start : start + 4]), bytes(item[start + 4 :])
         if form == b"mime" and b"rdf+xml" in label:
             found.keep("XMP packet")
@@ -251,7 +251,7 @@ def _jpeg2000(data: Data, found: Inventory) -> int:
 
 
 def _codestream(data: Data, found: Inventory) -> None:
-    """JPEG 2000's, up to the first tile."""
+    """Walk the segments of a JPEG 2000 codestream up to the first tile."""
     position = 2
     while data[position + 1] != 0x90:
         length = int.from_bytes(data[position + 2 : position + 4])

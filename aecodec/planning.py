@@ -45,7 +45,7 @@ def _walk(folder: Path, suffixes: set[str]) -> tuple[list[Path], list[str]]:
 
     Links are followed. No place is searched twice, as they may run in circles.
     """
-    paths: list[Path] = []  # among them folders that cannot be read: jobs that fail, for the others to go on
+    paths: list[Path] = []  # also folders that cannot be read, as jobs that fail while the others go on
     files: list[Path] = []
     left: list[str] = []
     searched: set[str] = set()
@@ -120,7 +120,7 @@ def plan(
 
 
 def _place(path: Path) -> str:
-    """The same for two names of a file, as for those that some file systems take for the same."""
+    """The same for two names of one file, and for names that differ in case, which are one file on some systems."""
     return os.path.realpath(path).casefold()
 
 

@@ -71,7 +71,7 @@ def compress(
         bool,
         typer.Option(
             "--delete-source",
-            help="Remove each image of which nothing was left out once its file is on the disk and decodes.",
+            help="Remove each image once its file is on the disk and decodes, unless something was left out of it.",
         ),
     ] = False,
     strict: Annotated[
@@ -144,7 +144,7 @@ def compress(
             text += "  source stays" if picture.notes else "  source deleted"
         return Done(before, len(coded), width, height, text, notes, missed, reached)
 
-    # what a target or a region was, no file says
+    # no file tells which target or regions it was made for
     differs = partial(_difference, codec.model.id, None if target or regions else chosen, strip)
     run(planned, work, overwrite, skip_existing, recursive, jobs, report, differs, left, slow=effort > 0, quiet=quiet)
 
@@ -161,16 +161,14 @@ def decompress(
         str | None,
         typer.Option(
             "--format",
-            help="png, jpg, webp, avif, tif, jp2, bmp or ppm, where no name of a file says it; png unless told.",
+            help="png, jpg, webp, avif, tif, jp2, bmp or ppm, where no file name tells; png unless told.",
         ),
     ] = None,
     output_quality: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=100, help="Quality of jpg, webp and avif; 95 unless told, and for webp lossless in its place."
-        ),
+        typer.Option(min=1, max=100, help="Quality of jpg, webp and avif; unless told 95, and for webp lossless."),
     ] = None,
-    small: Annotated[bool, typer.Option("--small", help="Take time for PNGs of fewer bytes.")] = False,
+    small: Annotated[bool, typer.Option("--small", help="Smaller PNG files, which take longer to write.")] = False,
     region: Annotated[
         str | None, typer.Option(metavar="X,Y,WIDTH,HEIGHT", help="Decode these pixels only, in less time.")
     ] = None,
@@ -178,7 +176,7 @@ def decompress(
         Literal["1", "1/2", "1/4", "1/8"], typer.Option(help="Decode a smaller picture, in less time.")
     ] = "1",
     preview: Annotated[
-        int | None, typer.Option(min=1, metavar="BYTES", help="What the first so many bytes of a file show.")
+        int | None, typer.Option(min=1, metavar="BYTES", help="Decode what the first so many bytes of a file hold.")
     ] = None,
     salvage: Annotated[
         bool,
