@@ -1,4 +1,4 @@
-"""The arguments of the library: their types, and what is checked of them before any work is done."""
+"""The arguments of the library: their types, how they are read, and what is checked before any work is done."""
 
 import io
 import operator
@@ -30,8 +30,8 @@ Progress = Callable[[float], object]  # called with a share from 0 to 1
 
 
 def is_file(source: Any) -> bool:
-    """Whether it is the path of a file, or one that is open."""
-    return isinstance(source, str | os.PathLike) or hasattr(source, "readinto")  # not of a text
+    """Whether it is the path of a file, or a file that is open in binary mode."""
+    return isinstance(source, str | os.PathLike) or hasattr(source, "readinto")  # no text has it
 
 
 def read(source: Any) -> Any:

@@ -1,6 +1,6 @@
-"""The one way from a file to what is wanted of its picture: all of it, a region, a smaller version, what is salvaged.
+"""The one way from a file to a view of its picture: all of it, a region, a smaller version, or what can be salvaged.
 
-Whole files and damaged ones differ in two steps, the latents and the alpha plane; all else is the same for both.
+Whole files and damaged ones differ in where latents and alpha plane come from; all else is the same for both.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ def show(
 
 
 def verify(model_of: ModelOf, data: Data, max_pixels: int) -> Header:
-    """The header of a file of which everything was decoded but the pixels. Raises subclasses of `AecError`."""
+    """Decode everything of a file but the pixels, and return its header. Raises subclasses of `AecError`."""
     file = container.read(data, max_pixels)
     header, found = file.header, [file]
     alpha(file, View.whole(header.height, header.width))  # first: it is cheap to refuse
@@ -46,8 +46,8 @@ def verify(model_of: ModelOf, data: Data, max_pixels: int) -> Header:
 def decode(m: Model, files: Sequence[Container] | Remains, view: View) -> tuple[Array, str]:
     """Bytes ``[B, H, W, 1 or 3]`` of a view, and in words what is damaged.
 
-    Of whole files that share header and qualities, and whether they have thumbnails; nothing of these may be damaged:
-    raises `Corrupt`, of which `SymbolMismatch`. Or of what remains of one file.
+    ``files``: whole ones, which share header and qualities and whether they have thumbnails, and of which damage raises
+    `Corrupt` (or its subclass `SymbolMismatch`); or what remains of one, in which it is concealed.
     """
     first = files if isinstance(files, Remains) else files[0]
     header, tiling = first.header, decoder.tiling_of(first.header, first.tiles)
