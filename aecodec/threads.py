@@ -1,7 +1,7 @@
 """Several cores: pieces of a layer, or tiles, on threads that compute with one core each and never wait actively.
 
-The pieces are the same however many threads there are, and with them every bit of the result. The threads that torch
-and BLAS bring along share each sum instead: on a machine with other work they wait for each other without end, and take
+The pieces do not depend on how many threads there are, and so neither does any bit of the result. The threads that
+torch and BLAS bring along share each product, and wait actively for each other: on a machine with other work they take
 ten times as long as one.
 """
 
@@ -57,7 +57,7 @@ def each(function: Callable[[T], object], items: Iterable[T], torch: bool) -> No
 
 @contextmanager
 def sharing(jobs: int) -> Iterator[None]:
-    """While so many jobs run at once, each in a thread of its own that begins now."""
+    """Divide the cores among so many jobs that run at once, each in a thread that begins within."""
     global _jobs  # noqa: PLW0603 - the cores are the process's
     before, _jobs = _jobs, jobs
     torch = torch_for("this") if has_torch() else None
