@@ -32,7 +32,8 @@ from .errors import (
 from .loading import LOADING
 
 if TYPE_CHECKING:
-    from .codec import Codec, compress, decompress
+    from .codec import Codec
+    from .default import compress, decompress
     from .pillow_plugin import register as register_pillow
 
 __version__ = "0.1.0"
@@ -69,4 +70,4 @@ def __getattr__(name: str) -> Any:
     with LOADING:
         if name == "register_pillow":
             return import_module(".pillow_plugin", __name__).register
-        return getattr(import_module(".codec", __name__), name)
+        return getattr(import_module(".codec" if name == "Codec" else ".default", __name__), name)

@@ -16,12 +16,11 @@ from . import threads
 from .errors import AecError, Corrupt, NotAec, TargetMissed, foreseen
 
 if TYPE_CHECKING:
-    from .files import Job
+    from .arguments import Progress
+    from .planning import Job
 
 MISSED = 5  # exit code of a target that was missed
 LISTEN = 0.2  # seconds after which a batch that waits looks whether it was interrupted
-
-Progress = Callable[[float], object]
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Done:
     reached: Mapping[str, float] = field(default_factory=dict)  # what a target led to, by name
 
 
-Work = Callable[["Job", Progress], Done]  # called with shares from 0 to 1, if the job takes long
+Work = Callable[["Job", "Progress"], Done]  # called with shares from 0 to 1, if the job takes long
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def run(
     jobs: "Sequence[Job]",
     work: Work,
     tell: Callable[[Result], object],
-    advance: Progress,
+    advance: "Progress",
     at_once: int = 1,
     overwrite: bool = False,
     skip: bool = False,
@@ -82,9 +81,9 @@ def run(
 ) -> None:
     """Do every job, whatever becomes of the others.
 
-    ``tell`` is called with one result after the other, as they come; in an interrupted batch also with those of the
-    jobs that had begun. ``advance`` is told of shares of a job, if there is one at a time; ``at_once`` is how many have
-    a thread each, which share the cores. Targets that exist are failures, unless they are to be skipped or written
+    ``tell`` is called with each result as it comes; if the batch is interrupted, still with those of the jobs that had
+    begun. ``advance`` is called with the share of a job that is done, where jobs run one at a time; ``at_once`` is how
+    many run, in threads that share the cores. Targets that exist are failures, unless they are to be skipped or written
     over; ``differs`` says of one that is skipped how it is not what was asked for, or nothing. With ``debug``, results
     tell where every error came from, else where those did that nobody foresaw.
     """
@@ -92,7 +91,7 @@ def run(
     for job in jobs:
         owners.setdefault(os.path.realpath(job.target), job.source)  # one file may have several names
 
-    def one(job: "Job", advance: Progress) -> Result:
+    def one(job: "Job", advance: "Progress") -> Result:
         start = time.perf_counter()
         to_file = str(job.target) != "-"
         try:
@@ -126,7 +125,7 @@ def run(
 
 
 def _side_by_side(
-    jobs: "Sequence[Job]", one: Callable[["Job", Progress], Result], tell: Callable[[Result], object], at_once: int
+    jobs: "Sequence[Job]", one: Callable[["Job", "Progress"], Result], tell: Callable[[Result], object], at_once: int
 ) -> None:
     stopped, telling = threading.Event(), threading.Lock()
 

@@ -1,51 +1,30 @@
 """The codec: pictures to bytes and back."""
 
-import contextlib
-import math
-import operator
-import os
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, Union, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from . import container, decoder, devices, encoder, files, image, recovery, registry, roi, targets
-from .container import DEFAULT_QUALITY, THUMBNAIL, Container, Data, Header
-from .encoder import Quantised
-from .errors import Corrupt, DamageWarning, TargetMissed
-from .geometry import Box, Tiling, View
+from . import arguments, compression, container, decoder, devices, encoder, image, registry, streams, targets, views
+from .arguments import Decoded, Errors, ImageLike, Output, Progress, Rectangle, Source
+from .container import DEFAULT_QUALITY, Data, Header
+from .errors import DamageWarning, TargetMissed
+from .geometry import Tiling
 from .image import Picture, Plane
-from .loading import LOADING
-from .model import weights as model
+from .model import weights
 from .model.entropy import EntropyModel
 from .model.fixed_point import ACTIVATION_BITS
-from .model.structure import Array
+from .model.weights import Model
 from .roi import Offsets
-from .streams import MOST_TOGETHER, grouped
-from .targets import Attempt, Reached
+from .targets import Reached
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
-
-IN_FLIGHT = 3  # images of `compress_many` between analysis and output
-MOST_STARTED = 1 << 24  # pixels of a picture of which `compress_to` keeps what all qualities share, 15 bytes for each
-MOST_EFFORT = 9
-
-Source = str | os.PathLike[str] | IO[bytes]  # a file: its path, or one that is open
-ImageLike = Union["Image.Image", npt.NDArray[Any], "Tensor", Source, Picture]
-Errors = Literal["strict", "conceal"]
-Output = Literal["pil", "numpy", "torch"]
-Decoded = Union["Image.Image", Plane, "Tensor"]
-Rectangle = tuple[int, int, int, int]  # x, y, width, height in pixels
-Progress = Callable[[float], object]  # called with a share from 0 to 1
 
 
 class Codec:
@@ -84,12 +63,12 @@ class Codec:
         return Codec, self._arguments
 
     @cached_property
-    def _on_torch(self) -> model.Model:
+    def _on_torch(self) -> Model:
         """The model as a search needs it, which takes gradients."""
         return self.model if self._torch else self._load(torch=True)
 
-    def _load(self, torch: bool) -> model.Model:
-        return (_installed if self._installed else model.load)(self._path, self.device, torch)
+    def _load(self, torch: bool) -> Model:
+        return (weights.shared if self._installed else weights.load)(self._path, self.device, torch)
 
     # Encoding
 
@@ -127,9 +106,9 @@ class Codec:
             RuntimeError: on a device that is not exact, whose files could be read nowhere else.
             TorchMissing: for an effort without torch.
         """
-        quality, effort, prepared = _checked(quality), _checked_effort(effort), self._prepare(picture, thumbnail)
-        tiling = _tiling(prepared, roi, quality)
-        return self._pack(prepared, tiling, self._tiles(prepared, tiling, effort, progress))
+        quality, effort = arguments.quality(quality), arguments.effort(effort)
+        prepared = self._prepare(picture, thumbnail)
+        return compression.compress(self.model, lambda: self._on_torch, prepared, quality, roi, effort, progress)
 
     def compress_to(
         self,
@@ -187,23 +166,8 @@ class Codec:
         progress: Progress | None,
     ) -> Reached:
         """`compress_to` for those who want to know what was reached."""
-        effort, prepared = _checked_effort(effort), self._prepare(picture, thumbnail)
-        height, width, _ = prepared.pixels.shape
-        alpha, started = _packed_alpha(prepared), dict[Box, Array]() if height * width <= MOST_STARTED else None
-        scale = targets.SCALES.get(name)
-        visible = None if prepared.alpha is None else prepared.alpha > 0
-
-        def attempt(tiling: Tiling, effort: int) -> Attempt:
-            tiles = self._tiles(prepared, tiling, effort, progress, started)
-            if not scale:
-                return Attempt(encoder.pack(self.model, prepared, alpha, tiling, tiles), math.nan)
-            m, view, gray = self.model, View.whole(tiling.height, tiling.width), prepared.pixels.shape[2] == 1
-            latents, tiles = decoder.assemble(m, tiling, tiles)
-            pixels = decoder.synthesise(m, latents, tiling.whole, tiling, view, gray)
-            score = scale.score(image.plane(prepared.pixels), m.ops.numpy(pixels[0]), visible)
-            return Attempt(encoder.pack(m, prepared, alpha, tiling, tiles), score)
-
-        return targets.reach(attempt, lambda quality: _tiling(prepared, roi, quality), name, target, effort)
+        effort, prepared = arguments.effort(effort), self._prepare(picture, thumbnail)
+        return compression.reach(self.model, lambda: self._on_torch, prepared, name, target, roi, effort, progress)
 
     def compress_many(self, pictures: Iterable[ImageLike], quality: int = DEFAULT_QUALITY) -> Iterator[bytes]:
         """`compress` for each picture in order; one is entropy-coded while the next passes the networks.
@@ -212,40 +176,7 @@ class Codec:
         file may differ from that of `compress` by some bytes. Pictures are taken from the iterable as they are needed,
         not more than 20 ahead of the output. Raises RuntimeError where it is to go on in a forked child.
         """
-        return self._compress_many(pictures, _checked(quality))
-
-    def _compress_many(self, pictures: Iterable[ImageLike], quality: int) -> Iterator[bytes]:
-        pending: deque[Future[bytes]] = deque()
-        process = os.getpid()
-
-        def due() -> bytes:
-            if os.getpid() != process:  # without the thread that codes
-                raise RuntimeError("compress_many cannot go on in a forked child: begin it there")
-            return pending.popleft().result()
-
-        groups = grouped(
-            map(self._taken, pictures), lambda p: p.pixels.shape, lambda p: self._together(*p.pixels.shape[:2])
-        )
-        with ThreadPoolExecutor(1) as pool:
-            while True:
-                try:
-                    group = next(groups)
-                    tiling = Tiling.uniform(group[0].pixels.shape, quality)
-                    tiles: list[list[Quantised]] = [[] for _ in group]
-                    for tile in encoder.symbols(self.model, [picture.pixels for picture in group], tiling):
-                        tiles[tile.picture].append(tile)
-                except StopIteration:
-                    break
-                except Exception:
-                    while pending:  # what came before the failure is still due
-                        yield due()
-                    raise
-                for picture, own in zip(group, tiles, strict=True):
-                    pending.append(pool.submit(self._pack, picture, tiling, own))
-                while len(pending) >= IN_FLIGHT:
-                    yield due()
-            while pending:
-                yield due()
+        return streams.compress(self.model, map(self._prepare, pictures), arguments.quality(quality))
 
     def latents(self, source: Data | ImageLike, quality: int = DEFAULT_QUALITY) -> npt.NDArray[np.float32]:
         """Main and fine latents ŷ ``[ceil(H/16), ceil(W/16), N + M]``: what the synthesis sees, for pipelines that need
@@ -255,8 +186,9 @@ class Codec:
         these are zero.
 
         Args:
-            source: the bytes of an .aec file, or a picture as for `compress`, which is analysed and rounded.
-            quality: of the picture's latents; a file has its own.
+            source: an .aec file as for `decompress`, or a picture as for `compress`, which is analysed and rounded.
+                Whether a path or an open file is an .aec file, its first bytes tell, or the path's ending in .aec.
+            quality: of the picture's latents; an .aec file has its own.
 
         Raises: what `decompress` or `compress` raises.
 
@@ -264,13 +196,14 @@ class Codec:
         >>> Codec(device="cpu").latents(np.zeros((40, 60), np.uint8)).shape
         (3, 4, 320)
         """
+        source = arguments.read_if_aec(source)
         if isinstance(source, bytes | bytearray | memoryview):
             parsed = container.read(source, self.max_pixels)
             m = self._model_of(parsed.header)
             plane = decoder.decode_latents(m, [parsed.tiles], decoder.tiling_of(parsed.header, parsed.tiles))
         else:
-            pixels, m = self._prepare(source).pixels, self.model
-            tiling = Tiling.uniform(pixels.shape, _checked(quality))
+            quality, pixels, m = arguments.quality(quality), self._prepare(source).pixels, self.model
+            tiling = Tiling.uniform(pixels.shape, quality)
             plane, _ = decoder.assemble(m, tiling, encoder.symbols(m, [pixels], tiling))
         found = m.ops.numpy(plane[0]) * np.float32(0.5**ACTIVATION_BITS)
         return np.pad(found, ((0, 0), (0, 0), (0, m.design.latents + m.design.fine - found.shape[2])))
@@ -279,52 +212,14 @@ class Codec:
     def _exact(self) -> bool:
         """Whether the device computes the entropy model's numbers as NumPy does, tried on a few of them."""
         expected = registry.metadata(self._path).get("prior_digest")
-        return self.model.entropy.digest() == (expected or EntropyModel(model.tensors(self._path)).digest())
+        return self.model.entropy.digest() == (expected or EntropyModel(weights.tensors(self._path)).digest())
 
     def _prepare(self, picture: ImageLike, thumbnail: bool = False) -> Picture:
         if self.device != "cpu" and not self._exact:
             raise RuntimeError(f"device {self.device} is not exact: its files could be read nowhere else; take cpu")
-        if isinstance(picture, Picture):
-            prepared = picture
-        else:
-            if isinstance(picture, str | os.PathLike) or hasattr(picture, "readinto"):
-                prepared = files.open_picture(_read(picture), self.max_pixels)
-            else:
-                prepared = image.from_any(picture, self.max_pixels)
-            image.warn_of(prepared)
+        prepared = arguments.picture(picture, self.max_pixels)
         container.check_metadata(prepared.metadata)
         return encoder.with_thumbnail(self.model, prepared) if thumbnail else prepared
-
-    def _taken(self, picture: ImageLike) -> Picture:
-        """A picture of one's own: whoever gives arrays may use their memory for the next ones."""
-        found = self._prepare(picture)
-        pixels: Any = found.pixels
-        pixels = pixels.copy() if isinstance(pixels, np.ndarray) else pixels.clone()
-        return replace(found, pixels=pixels, alpha=None if found.alpha is None else found.alpha.copy())
-
-    def _together(self, height: int, width: int) -> int:
-        """How many pictures of this size pass the networks at once."""
-        whole = Tiling.uniform((height, width), DEFAULT_QUALITY).whole
-        return min(max(1, encoder.together(self.model) // (whole.height * whole.width)), MOST_TOGETHER)
-
-    def _tiles(
-        self,
-        picture: Picture,
-        tiling: Tiling,
-        effort: int,
-        progress: Progress | None,
-        started: dict[Box, Array] | None = None,
-    ) -> Iterable[Quantised]:
-        if not effort:
-            y = encoder.analyse(self.model, [picture.pixels], tiling, started=started)
-            return encoder.quantise(self.model, y, tiling)
-        devices.torch_for("an effort")
-        from . import refine
-
-        return refine.symbols(self._on_torch, picture.pixels, tiling, effort, progress)
-
-    def _pack(self, picture: Picture, tiling: Tiling, tiles: Iterable[Quantised]) -> bytes:
-        return encoder.pack(self.model, picture, _packed_alpha(picture), tiling, tiles)
 
     # Decoding
 
@@ -374,9 +269,9 @@ class Codec:
             data: the bytes of the file (or a bytearray or memoryview of them), its path, or a file that is open.
             output: ``"pil"``, ``"numpy"`` (``[H, W, C]`` uint8) or ``"torch"`` (``[C, H, W]`` uint8, on the codec's
                 device).
-            errors: ``"conceal"`` decodes what there is of a damaged file whose header is whole, with a `DamageWarning`
-                that says which tiles are missing: they are filled from their neighbours, and what is missing of the
-                alpha plane is opaque.
+            errors: ``"conceal"`` salvages a damaged file whose header is whole: it decodes what there is, conceals the
+                rest (missing tiles are filled from their neighbours, and missing alpha is opaque), and says in a
+                `DamageWarning` which tiles are missing.
             region: (x, y, width, height) of the only pixels that are wanted, within the picture. Only the tiles around
                 are decoded, but all of them with ``errors="conceal"``; the pixels are those of the whole picture, to
                 within the rounding of floats.
@@ -393,20 +288,12 @@ class Codec:
             ValueError: for a region that is not within the picture, or another scale.
             TorchMissing: for tensors without torch.
         """
-        if errors not in ("strict", "conceal"):
-            raise ValueError(f"errors {errors!r}: expected strict or conceal")
-        shrink = _shrink(scale)
-        _check_output(output)
-        whole = _read(data)
-        if errors == "conceal":
-            pixels, alpha, metadata, damage = self._remains(whole, region, shrink)
-            if damage:
-                warnings.warn(damage, DamageWarning, stacklevel=2)
-            return self._finish(pixels, alpha, metadata, output)
-        parsed = container.read(whole, self.max_pixels)
-        view = _view(region, parsed.header, shrink)
-        alpha = _alpha(parsed, view)  # first: it is cheap to refuse
-        return self._finish(self._pixels([parsed], view)[0], alpha, parsed.metadata, output)
+        conceals, deliver = arguments.conceals(errors), arguments.output(output)
+        picture, damage = self._decode(data, region, scale, conceals)
+        if damage:
+            warnings.warn(damage, DamageWarning, stacklevel=2)
+        found: Decoded = deliver(picture)
+        return found
 
     @overload
     def decompress_many(
@@ -427,192 +314,36 @@ class Codec:
         """`decompress` for each file in order. Neighbours of one size and quality pass the networks together, if they
         are small.
         """
-        _check_output(output)
-        return self._decompress_many(files, output, _shrink(scale))
-
-    def _decompress_many(self, files: Iterable[Data | Source], output: Output, shrink: int) -> Iterator[Decoded]:
-        def opened(data: Data | Source) -> tuple[Container, Plane | None]:
-            parsed = container.read(_read(data), self.max_pixels)
-            return parsed, _alpha(parsed, _view(None, parsed.header, shrink))  # before any network
-
-        def key(item: tuple[Container, Plane | None]) -> Any:
-            parsed = item[0]
-            h, qualities = parsed.header, [tile.quality for tile in parsed.tiles]
-            small = shrink == THUMBNAIL and "thumbnail" in parsed.metadata
-            return h.model, h.width, h.height, h.tile_size, h.mode.removesuffix("A"), h.equal_colours, qualities, small
-
-        def size(item: tuple[Container, Plane | None]) -> int:
-            return self._together(item[0].header.height, item[0].header.width)
-
-        for group in grouped(map(opened, files), key, size):
-            view = _view(None, group[0][0].header, shrink)
-            planes: Iterable[Array]
-            try:
-                planes = self._pixels([parsed for parsed, _ in group], view)
-            except Corrupt:  # in one of them; those before it are still due
-                planes = (self._pixels([parsed], view)[0] for parsed, _ in group)
-            for (parsed, alpha), pixels in zip(group, planes, strict=True):
-                yield self._finish(pixels, alpha, parsed.metadata, output)
+        deliver, shrink = arguments.output(output), arguments.shrink(scale)
+        opened = (container.read(arguments.read(data), self.max_pixels) for data in files)
+        return map(deliver, streams.decompress(self._model_of, opened, shrink))
 
     def salvage(
         self, data: Data | Source, *, region: Rectangle | None = None, scale: float = 1
     ) -> tuple["Image.Image", str]:
-        """`decompress` with ``errors="conceal"``, but what is missing is given in words, empty if it is nothing."""
-        pixels, alpha, metadata, damage = self._remains(_read(data), region, _shrink(scale))
-        return image.to_any(Picture(self.model.ops.numpy(pixels), alpha, metadata), "pil"), damage
+        """The picture of `decompress` with ``errors="conceal"``, and in words what is missing, empty if nothing is."""
+        picture, damage = self._decode(data, region, scale, conceals=True)
+        return image.to_pil(picture), damage
 
     def preview(self, data: Data | Source, *, region: Rectangle | None = None, scale: float = 1) -> "Image.Image":
         """The picture as far as the first bytes of a file tell, while the others are still on their way.
 
-        As `salvage`, but nothing is wrong with a file that goes on. Raises `Truncated` as long as the header is not
-        there, and `NotAec` for no bytes at all.
+        As `salvage`, but that bytes are missing is not told. Raises `Truncated` as long as the header is not there, and
+        `NotAec` for no bytes at all.
         """
         return self.salvage(data, region=region, scale=scale)[0]
 
     def verify(self, data: Data | Source) -> Header:
         """Check a whole file, decoding every symbol but no pixels. Raises `AecError`; returns the header."""
-        parsed = container.read(_read(data), self.max_pixels)
-        found = [parsed]
-        if parsed.alpha is not None:  # first: it is cheap to refuse
-            image.decode_alpha(parsed.alpha, parsed.header.height, parsed.header.width)
-        if "thumbnail" in parsed.metadata:
-            found.append(container.thumbnail(parsed.header, parsed.metadata["thumbnail"]))
-        for file in found:
-            tiling = decoder.tiling_of(file.header, file.tiles)
-            decoder.decode_latents(self._model_of(file.header), [file.tiles], tiling)
-        return parsed.header
+        return views.verify(self._model_of, arguments.read(data), self.max_pixels)
 
-    def _pixels(self, files: list[Container], view: View) -> Array:
-        return decoder.decode(self._model_of(files[0].header), files, view)
+    def _decode(
+        self, data: Data | Source, region: Rectangle | None, scale: float, conceals: bool
+    ) -> tuple[Picture, str]:
+        shrink = arguments.shrink(scale)
+        return views.show(self._model_of, arguments.read(data), self.max_pixels, region, shrink, conceals)
 
-    def _remains(
-        self, data: Data, region: Rectangle | None, shrink: int
-    ) -> tuple[Array, Plane | None, Mapping[str, bytes], str]:
-        """Pixels, alpha and metadata, and what of them is damaged."""
-        found = recovery.parse(data, self.max_pixels)
-        h, m = found.header, self._model_of(found.header)
-        view, pixels, damage = _view(region, h, shrink), None, ""
-        if shrink == THUMBNAIL and "thumbnail" in found.metadata:
-            with contextlib.suppress(Corrupt):  # then there is the estimate
-                pixels = decoder.thumbnail(m, h, found.metadata["thumbnail"], view.box)[0]
-        if pixels is None:
-            latents, damage = recovery.decode(m, found)
-            tiling = decoder.tiling_of(h, found.tiles)
-            pixels = decoder.in_mode(h, decoder.synthesise(m, latents[None], tiling.whole, tiling, view, h.is_gray))[0]
-        alpha = None
-        if h.has_alpha:
-            try:
-                alpha = image.decode_alpha(found.alpha or b"", h.height, h.width)
-            except Corrupt:
-                alpha = image.salvage_alpha(found.alpha or b"", h.height, h.width)
-                damage += f"{'; ' if damage else ''}the alpha plane is damaged"
-            alpha = _part(alpha, view)
-        return pixels, alpha, found.metadata, damage
-
-    def _model_of(self, header: Header) -> model.Model:
+    def _model_of(self, header: Header) -> Model:
         if header.model == self.model.id:
             return self.model
-        return _installed(registry.find(header.model), self.device, self._torch)
-
-    def _finish(self, pixels: Array, alpha: Plane | None, metadata: Mapping[str, bytes], output: Output) -> Decoded:
-        """What the caller wants, of bytes ``[H, W, C]``."""
-        if output != "torch":
-            return image.to_any(Picture(self.model.ops.numpy(pixels), alpha, metadata), output)
-        torch = devices.torch_for("a tensor")
-        planes = [torch.as_tensor(p) for p in (pixels, *([] if alpha is None else [alpha[:, :, None]]))]
-        found: Tensor = torch.cat([p.to(planes[0].device) for p in planes], 2).permute(2, 0, 1).contiguous()
-        return found
-
-
-class _Shared(Codec):
-    """The codec of the default weights, which is made when it is first used."""
-
-    def __init__(self) -> None:
-        self._arguments = ()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        with LOADING:  # threads that ask at the same time wait for one of them
-            if "model" not in self.__dict__:
-                Codec.__init__(self)
-        return self.__dict__[name]
-
-
-_shared = _Shared()
-compress, decompress = _shared.compress, _shared.decompress
-
-
-def _installed(path: Path, device: str, torch: bool) -> model.Model:
-    with LOADING:  # threads that ask at the same time wait for one of them
-        return model.load_installed(path, device, torch)
-
-
-def _read(source: Any) -> Any:
-    """The bytes of a file, where it is one that is given."""
-    if isinstance(source, str | os.PathLike):
-        return Path(source).read_bytes()
-    data = source.read() if hasattr(source, "read") else source
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise TypeError(f"expected bytes, a path or a file opened in binary mode, not {type(source).__name__}")
-    return data
-
-
-def _tiling(picture: Picture, offsets: Offsets | None, quality: int) -> Tiling:
-    height, width, _ = picture.pixels.shape
-    if offsets is None:
-        return Tiling.uniform((height, width), quality)
-    return roi.tiling(offsets, height, width, quality)
-
-
-def _packed_alpha(picture: Picture) -> bytes | None:
-    return None if picture.alpha is None else image.encode_alpha(picture.alpha)
-
-
-def _shrink(scale: float) -> int:
-    for shrink in (1, 2, 4, 8):
-        if scale * shrink == 1:
-            return shrink
-    raise ValueError(f"scale {scale}: expected 1, 1/2, 1/4 or 1/8")
-
-
-def _check_output(output: str) -> None:
-    if output not in ("pil", "numpy", "torch"):
-        raise ValueError(f"output {output!r}: expected pil, numpy or torch")
-
-
-def _view(region: Rectangle | None, header: Header, shrink: int) -> View:
-    if region is None:
-        return View.whole(header.height, header.width, shrink)
-    if len(region) != 4:
-        raise ValueError(f"region {region}: expected x, y, width and height")
-    x, y, width, height = map(operator.index, region)
-    if min(x, y) < 0 or min(width, height) < 1 or x + width > header.width or y + height > header.height:
-        raise ValueError(f"region {x},{y},{width},{height}: not within the {header.width}x{header.height} pixels")
-    return View(Box(y, x, height, width), shrink)
-
-
-def _alpha(parsed: Container, view: View) -> Plane | None:
-    if parsed.alpha is None:
-        return None
-    return _part(image.decode_alpha(parsed.alpha, parsed.header.height, parsed.header.width), view)
-
-
-def _part(alpha: Plane, view: View) -> Plane:
-    """What a view shows of the plane."""
-    whole = view.result.scaled(view.shrink)  # up to pixels that are whole there, or to the picture's end
-    return image.reduced(alpha[whole.rows, whole.columns], view.shrink)
-
-
-def _checked(quality: int) -> int:
-    quality = operator.index(quality)
-    if not 0 <= quality <= 100:
-        raise ValueError(f"quality {quality}: expected 0 to 100")
-    return quality
-
-
-def _checked_effort(effort: int) -> int:
-    effort = operator.index(effort)
-    if not 0 <= effort <= MOST_EFFORT:
-        raise ValueError(f"effort {effort}: expected 0 to {MOST_EFFORT}")
-    return effort
+        return weights.shared(registry.find(header.model), self.device, self._torch)

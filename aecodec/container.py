@@ -17,13 +17,13 @@ VERSION = 1
 
 FIRST_CHUNK = len(SIGNATURE) + 1 + 4 + 4 + 20 + 4  # where the one after HEAD begins
 
-DEFAULT_QUALITY = 50  # what an encoder takes that is not told
+DEFAULT_QUALITY = 50  # of an encoder that is told none
 
 MAX_SIDE = 65535
 MAX_PIXELS = 1 << 28  # default of the reader's limit
 MAX_METADATA = 1 << 24  # bytes of one ancillary chunk other than aLPH
 MAX_ANCILLARY = 64  # chunks before the tiles
-THUMBNAIL = 8  # pixels of the picture a side for one of its thumbnail
+THUMBNAIL = 8  # a pixel of the thumbnail stands for so many of the picture on each side
 TILE_SIZES = range(64, 512 + 1, 64)  # larger ones would let 57 bytes ask for a lot of memory
 
 Data = bytes | bytearray | memoryview
@@ -202,7 +202,7 @@ def read(data: Data, max_pixels: int = MAX_PIXELS) -> Container:
 def read_start(file: BinaryIO) -> tuple[Header, dict[str, bytes]]:
     """Header and metadata, except for a thumbnail, of a file that is read no further than to its first tile.
 
-    Raises as `read_header`. What is wrong behind the header is for `read` to tell: metadata is given up to there.
+    Raises as `read_header`. Damage behind the header is for `read` to report: here, the metadata before it comes out.
     """
     header = read_header(file.read(FIRST_CHUNK), MAX_SIDE**2)
     found: dict[str, bytes] = {}

@@ -6,8 +6,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from . import container
-from .container import THUMBNAIL, Container, Header, Tile
+from .container import Header, Tile
 from .encoder import Quantised, batches, covered, factors_of
 from .errors import Corrupt, SymbolMismatch
 from .geometry import LATENT, WINDOW, Box, Tiling, View, windows
@@ -21,30 +20,6 @@ def tiling_of(header: Header, tiles: Sequence[Tile | None]) -> Tiling:
     """That of a file; the header's quality stands for those of tiles that are lost."""
     qualities = (tile.quality if tile else header.quality for tile in tiles)
     return Tiling(header.height, header.width, header.tile_size, tuple(qualities))
-
-
-def decode(m: Model, files: Sequence[Container], view: View) -> Array:
-    """Bytes ``[B, H, W, 1 or 3]`` of a view of files that share header and qualities, and whether they have thumbnails.
-
-    Raises `Corrupt`, of which `SymbolMismatch`.
-    """
-    header = files[0].header
-    if view.shrink == THUMBNAIL and "thumbnail" in files[0].metadata:
-        return m.ops.xp.concatenate([thumbnail(m, header, file.metadata["thumbnail"], view.box) for file in files])
-    tiling = tiling_of(header, files[0].tiles)
-    area = view.box.covering(LATENT).grown(halo(m, view), tiling.whole.height, tiling.whole.width)
-    latents = decode_latents(m, [file.tiles for file in files], tiling, area)
-    return in_mode(header, synthesise(m, latents, area, tiling, view, header.is_gray))
-
-
-def in_mode(header: Header, pixels: Array) -> Array:
-    """Gray pixels ``[B, H, W, 1]`` three times where the picture is RGB of equal colours."""
-    return pixels[..., [0, 0, 0]] if header.equal_colours else pixels
-
-
-def thumbnail(m: Model, header: Header, payload: bytes, box: Box) -> Array:
-    """Bytes ``[1, H, W, 1 or 3]`` of what a box of the picture covers of its thumbnail. Raises `Corrupt`."""
-    return decode(m, [container.thumbnail(header, payload)], View(box.covering(THUMBNAIL)))
 
 
 def decode_latents(m: Model, files: Sequence[Sequence[Tile]], tiling: Tiling, area: Box | None = None) -> Array:

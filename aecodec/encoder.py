@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from . import container, image
+from . import alpha_plane, container, image
 from .container import THUMBNAIL, Container, Header, Tile
 from .geometry import LATENT, WINDOW, Box, Tiling, windows
 from .image import Picture, Pixels
@@ -137,8 +137,12 @@ def with_thumbnail(m: Model, picture: Picture) -> Picture:
     return replace(picture, metadata={**picture.metadata, "thumbnail": container.pack_thumbnail(tiles)})
 
 
+def packed_alpha(picture: Picture) -> bytes | None:
+    return None if picture.alpha is None else alpha_plane.encode(picture.alpha)
+
+
 def pack(m: Model, picture: Picture, alpha: bytes | None, tiling: Tiling, tiles: Iterable[Quantised]) -> bytes:
-    """The file of a picture. ``alpha``: its plane as `image.encode_alpha` packs it."""
+    """The file of a picture. ``alpha``: its `packed_alpha`."""
     header = Header(
         m.id, tiling.width, tiling.height, picture.mode, min(tiling.qualities), tiling.side, picture.equal_colours
     )

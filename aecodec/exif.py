@@ -19,15 +19,15 @@ _STORAGE_TAGS |= {0x13D, *range(0x140, 0x146), 0x14A, *range(0x152, 0x15C), *ran
 
 
 def bare(exif: Image.Exif | bytes) -> bytes:
-    """The TIFF structure alone."""
+    """The TIFF structure alone, without the prefix."""
     return (exif.tobytes() if isinstance(exif, Image.Exif) else bytes(exif)).removeprefix(PREFIX)
 
 
 def of_image(image: Image.Image) -> bytes:
-    """What an image has, bare: the block of its file to the byte, unless it was edited through `Image.getexif`.
+    """The block of an image, bare: byte for byte that of its file, unless it was edited through `Image.getexif`.
 
-    What is no block in its file (TIFF, old PNG) is put together from the tags. Broken ones make Pillow raise almost
-    anything, but a block that cannot be read is taken as it is.
+    Where the file has tags but no block (TIFF, old PNG), one is put together; broken tags make Pillow raise almost
+    anything. A block that cannot be read is taken as it is.
     """
     block = image.info.get("exif")
     if isinstance(block, Image.Exif):
@@ -59,12 +59,12 @@ def _tags(exif: Image.Exif) -> list[str]:
 
 
 def without_storage(block: bytes) -> bytes:
-    """A block less the tags that say how a TIFF stores its pixels; nothing if that leaves nothing."""
+    """A block without the tags that say how a TIFF stores its pixels; empty if no others are in it."""
     return without(_parsed(block), *_STORAGE_TAGS)
 
 
 def without(exif: Image.Exif, *tags: int) -> bytes:
-    """EXIF less some tags, bare; nothing if that leaves nothing."""
+    """EXIF without some tags, bare; empty if no others are in it."""
     kept = _parsed(exif.tobytes())
     for tag in tags:
         if tag in kept:
@@ -79,7 +79,7 @@ def _parsed(block: bytes) -> Image.Exif:
 
 
 def orientation(block: bytes) -> int:
-    """From 1 to 8; 1, which means as it is, for what says nothing."""
+    """From 1 to 8; 1, which means as it is, where the block does not tell."""
     with contextlib.suppress(Exception):  # broken EXIF makes Pillow raise almost anything
         number: int = _parsed(block).get(ExifTags.Base.Orientation, 1)
         if number in range(1, 9):
@@ -94,7 +94,7 @@ def of_orientation(number: int) -> bytes:
 
 
 def resolution(block: bytes) -> tuple[float, float] | None:
-    """Dots per inch, horizontally and vertically."""
+    """Dots per inch, horizontally and vertically; None where the block does not tell."""
     with contextlib.suppress(Exception):  # as above
         exif = _parsed(block)
         unit = 2.54 if exif.get(ExifTags.Base.ResolutionUnit) == CENTIMETRES else 1.0
@@ -105,9 +105,9 @@ def resolution(block: bytes) -> tuple[float, float] | None:
 
 
 def with_resolution(block: bytes, dpi: tuple[float, float]) -> bytes:
-    """A bare block with that many dots per inch: a new directory at its end, so that nothing else moves.
+    """A bare block with that many dots per inch. A new directory is put at its end, so that nothing else moves.
 
-    Raises ValueError for a block that is none, or numbers that no block can hold.
+    Raises ValueError for bytes that are no TIFF structure, or numbers that none can hold.
     """
     if not min(dpi) > 0:
         raise ValueError(f"a resolution of {dpi[0]}x{dpi[1]} dots per inch")

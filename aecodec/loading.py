@@ -1,7 +1,7 @@
 """What a fork needs: one thread in the child, and a lock under which all that threads share is loaded or changed.
 
-Each is loaded once, and never while the process forks: of what another thread has half loaded, a forked child could
-make no use, and would wait for it without end.
+All of it is loaded once, and never while the process forks: what another thread has half loaded would be of no use to
+the child, which would wait for it without end.
 """
 
 import logging  # noqa: F401 - a fork takes its lock too: after ours, if ours is registered later, as loading does

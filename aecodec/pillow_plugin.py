@@ -33,9 +33,9 @@ def register(device: object = "cpu") -> None:
 
     ``save`` takes ``quality``, ``effort`` and ``thumbnail`` as `Codec.compress` does, and as Pillow's other formats
     ``icc_profile`` (the image's own unless told), ``exif``, ``xmp`` and ``dpi``; a `ConversionWarning` says what else
-    of an image or its file is lost. A ``save`` that fails loses what the file was, as with
-    Pillow's other formats. `Image.draft` and `Image.thumbnail` decode at 1/2, 1/4 or 1/8. `OSError` is raised
-    for damaged files, of which ``ImageFile.LOAD_TRUNCATED_IMAGES`` loads what there is.
+    of an image or its file is lost. A ``save`` that fails leaves nothing of a file that it was to replace, as with
+    Pillow's other formats. `Image.draft` and `Image.thumbnail` decode at 1/2, 1/4 or 1/8. Damaged files raise
+    `OSError`, or are salvaged where ``ImageFile.LOAD_TRUNCATED_IMAGES`` is set.
 
     ``device``: what computes, as for `Codec`. A GPU has to be asked for, since pictures are often opened in processes
     that must not touch one, such as the workers of a data loader.

@@ -1,4 +1,4 @@
-"""ICC profiles: the space that one is for, one for colours that a file names otherwise, and from one to sRGB."""
+"""ICC profiles: which pixels one is for, made of colours that a file describes otherwise, and applied to give sRGB."""
 
 import io
 import struct
@@ -43,19 +43,19 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 
 
 def space(profile: bytes) -> str:
-    """That of the numbers it is for: ``RGB``, ``GRAY``, ``CMYK``..., as ICC calls it."""
+    """The colour space of the pixels that a profile is for, as ICC calls it: ``RGB``, ``GRAY``, ``CMYK``..."""
     return profile[16:20].decode("latin-1").strip()
 
 
 def fits(profile: bytes, gray: bool) -> bool:
-    """Whether it is for such pixels. What is no profile at all does not say, and is kept as it is."""
+    """Whether a profile is for gray or RGB pixels. Bytes that are no profile do not tell, and are kept as they are."""
     return profile[36:40] != b"acsp" or space(profile) == ("GRAY" if gray else "RGB")
 
 
 def of_h273(primaries: int, transfer: int, gray: bool) -> bytes:
-    """A profile for colours that are told in the numbers of ITU-T H.273; none for sRGB and where they tell nothing.
+    """A profile for colours as ITU-T H.273 numbers them; empty for sRGB, and where the numbers leave them open.
 
-    Raises KeyError for those that a display profile cannot describe, such as PQ and HLG.
+    Raises KeyError for colours that a display profile cannot describe, such as PQ and HLG.
     """
     points = SRGB_POINTS if primaries == _UNSPECIFIED else _POINTS[primaries]
     curve = SRGB_CURVE if transfer == _UNSPECIFIED else _CURVES[transfer]
@@ -63,9 +63,9 @@ def of_h273(primaries: int, transfer: int, gray: bool) -> bytes:
 
 
 def of_png(gamma: float, points: tuple[Point, ...], gray: bool) -> bytes:
-    """A profile for what a PNG's gAMA and cHRM say; none for sRGB's, whose curve gAMA comes near to.
+    """A profile for a PNG's gAMA and cHRM; empty where they are those of sRGB, whose curve a gamma only comes near.
 
-    Raises ValueError for numbers that stand for no colours.
+    Raises ValueError for numbers that describe no colours.
     """
     near = abs(gamma - 1 / 2.2) < 0.002
     if near and (gray or np.allclose(points, SRGB_POINTS, atol=0.002)):
@@ -76,7 +76,7 @@ def of_png(gamma: float, points: tuple[Point, ...], gray: bool) -> bytes:
 
 
 def make(points: tuple[Point, ...], curve: Curve, gray: bool) -> bytes:
-    """An ICC profile of version 4.3. ``points``: white, red, green, blue. Raises ValueError if they make no space."""
+    """An ICC profile of version 4.3. ``points``: white, red, green, blue. Raises ValueError if they span no space."""
     kind = struct.pack(">4s4xHxx", b"para", 3 if len(curve) > 1 else 0) + _fixed(curve)
     parts = {b"desc": _text("RGB"), b"cprt": _text("CC0"), b"wtpt": b"XYZ \0\0\0\0" + _fixed(_D50)}
     if gray:

@@ -1,7 +1,7 @@
 """Several cores: pieces of a layer, or tiles, on threads that compute with one core each and never wait actively.
 
-The pieces are the same however many threads there are, and with them every bit of the result. The threads that torch
-and BLAS bring along share each sum instead: on a machine with other work they wait for each other without end, and take
+The pieces do not depend on how many threads there are, and so neither does any bit of the result. The threads that
+torch and BLAS bring along share each product, and wait actively for each other: on a machine with other work they take
 ten times as long as one.
 """
 
@@ -57,7 +57,7 @@ def each(function: Callable[[T], object], items: Iterable[T], torch: bool) -> No
 
 @contextmanager
 def sharing(jobs: int) -> Iterator[None]:
-    """While so many jobs run at once, each in a thread of its own that begins now."""
+    """Divide the cores among so many jobs that run at once, each in a thread that begins within."""
     global _jobs  # noqa: PLW0603 - the cores are the process's
     before, _jobs = _jobs, jobs
     torch = torch_for("this") if has_torch() else None
@@ -76,7 +76,8 @@ def _cores(torch: bool) -> int:
     """As many as the process may use, or as torch was told to."""
     if torch:
         return int(sys.modules["torch"].get_num_threads())  # once a layer: without a look for it
-    return max(1, _blas()[1] // _jobs)
+    most = _blas()[1]
+    return max(1, min(most, _allowed or most) // _jobs)
 
 
 @cache
@@ -87,20 +88,24 @@ def _blas() -> tuple[Any, int]:
     return controller, max(found, default=os.cpu_count() or 1)
 
 
-_limits: list[Any] = []  # in force, one for all who need it
+_users = 0  # of the limit of one thread for BLAS
+_allowed = 0  # threads that BLAS had before, by a limit of the caller's too; 0 while there is no user
+_limits: list[Any] = []  # the one that is in force, if BLAS had more than one thread
 
 
 @contextmanager
 def one_for_blas() -> Iterator[None]:
-    """While NumPy's BLAS is to leave it to `each` how many threads there are.
+    """While NumPy's BLAS computes with one thread and `each` has as many as BLAS had.
 
     The limit is the process's: it comes with the first who needs it and goes with the last.
     """
-    global _users  # noqa: PLW0603
+    global _users, _allowed  # noqa: PLW0603
     with _lock:
         if not _users:
-            _take_control()
-            _limits.append(_blas()[0].limit(limits=1))
+            _allowed = max((library.num_threads for library in _blas()[0].lib_controllers), default=0)
+            if _allowed > 1:
+                _take_control()
+                _limits.append(_blas()[0].limit(limits=1))
         _users += 1
     try:
         yield
@@ -108,12 +113,11 @@ def one_for_blas() -> Iterator[None]:
         with _lock:
             _users -= 1
             if not _users:
-                _take_control()
-                _limits.pop().restore_original_limits()
-                _take_control()
-
-
-_users = 0
+                _allowed = 0
+                if _limits:
+                    _take_control()
+                    _limits.pop().restore_original_limits()
+                    _take_control()
 
 
 def _take_control() -> None:
@@ -148,10 +152,10 @@ def _begin(pool: ThreadPoolExecutor, count: int) -> None:
 
 def _forget() -> None:
     """Of a forked child: threads do not come along."""
-    global _users, _lock
+    global _users, _allowed, _lock
     _pools.clear()
     _limits.clear()
-    _users, _lock = 0, threading.RLock()
+    _users, _allowed, _lock = 0, 0, threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):  # no process forks on Windows

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import signal
 import statistics
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from aecodec import Codec
+from aecodec.cli.process import unwinding_on_signals
 
 from . import codecs, images, measure, metrics, pictures, plot, text
 from . import effort as effort_module
@@ -43,8 +43,8 @@ PICTURE_QUALITY = 10  # of JPEG in the README's picture: low enough for the eye 
 
 
 @app.callback()
-def _stop_on_request() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in order, so that the workers stop too
+def _stop_on_request(context: typer.Context) -> None:
+    context.with_resource(unwinding_on_signals())  # so that the workers stop too
 
 
 @app.command()

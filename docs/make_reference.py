@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 import aecodec
-from aecodec import codec, container, errors, image, roi
+from aecodec import arguments, codec, container, errors, image, roi
 from aecodec.cli import app
 
 FOLDER = Path(__file__).parent
@@ -146,7 +146,7 @@ def _annotation(node: Any) -> str:
 def _types(text: str) -> list[str]:
     """The definitions of the names of ours in the signatures, and in these definitions."""
     lines, classes = {}, {}
-    modules, wanted = (codec, container, roi, image), re.findall(r"(?:[:>\[|]) ?([A-Z]\w+)", text)
+    modules, wanted = (arguments, container, roi, image), re.findall(r"(?:[:>\[|]) ?([A-Z]\w+)", text)
     for name in wanted:
         module = next((m for m in modules if re.search(rf"^{name} = ", inspect.getsource(m), re.M)), None)
         if module and name not in lines:

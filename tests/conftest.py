@@ -15,8 +15,8 @@ from aecodec.image import Plane
 from aecodec.model import weights
 from aecodec.model.structure import Design
 from aecodec.training import export
-from aecodec.training.loop import Recipe, Run
 from aecodec.training.network import Network
+from aecodec.training.run import Recipe, Run
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 PERMISSIONS = pytest.mark.skipif(

@@ -21,11 +21,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from aecodec import Codec, TargetMissed, batch, container, files
+from aecodec import Codec, TargetMissed, batch, container, files, formats, planning
+from aecodec.arguments import Progress
 from aecodec.batch import Done
 from aecodec.cli import app
-from aecodec.files import Job
 from aecodec.image import Plane
+from aecodec.planning import Job
 
 from .conftest import INTERRUPTS, PERMISSIONS, SIGNALS
 
@@ -233,7 +234,7 @@ def test_jobs_run_side_by_side() -> None:
     """Each waits for another one: one after the other they would never end."""
     barrier = threading.Barrier(2, timeout=20)
 
-    def work(job: Job, _: batch.Progress) -> Done:
+    def work(job: Job, _: Progress) -> Done:
         barrier.wait()
         return Done(1, 2, 3, 4, "met")
 
@@ -249,7 +250,7 @@ def test_what_ends_the_batch_ends_long_jobs() -> None:
     begun: list[Job] = []
     results: list[batch.Result] = []
 
-    def work(job: Job, advance: batch.Progress) -> Done:
+    def work(job: Job, advance: Progress) -> Done:
         begun.append(job)
         while job.source.name != "0":
             time.sleep(0.01)
@@ -269,7 +270,7 @@ def test_what_ends_the_batch_ends_long_jobs() -> None:
 
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_no_error_ends_the_batch(at_once: int) -> None:
-    def work(job: Job, _: batch.Progress) -> Done:
+    def work(job: Job, _: Progress) -> Done:
         raise TypeError("of the program")
 
     results: list[batch.Result] = []
@@ -316,7 +317,7 @@ def test_a_result_keeps_no_picture() -> None:
     class Pixels:
         pass
 
-    def work(job: Job, _: batch.Progress) -> Done:
+    def work(job: Job, _: Progress) -> Done:
         pixels = Pixels()
         held.append(weakref.ref(pixels))
         raise TargetMissed("it was", b"nearest")
@@ -463,14 +464,14 @@ def test_a_source_that_has_changed_since_stays(
 
 
 def test_a_closed_folder_that_is_given_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_walk", lambda folder, suffixes: ([folder], []))
-    assert files.expand([tmp_path], True, {".png"}) == ([(tmp_path, Path())], [])
+    monkeypatch.setattr(planning, "_walk", lambda folder, suffixes: ([folder], []))
+    assert planning.expand([tmp_path], True, {".png"}) == ([(tmp_path, Path())], [])
 
 
 def test_only_the_metadata_that_does_not_fit_is_left_out(small_image: Image.Image) -> None:
     image = small_image.copy()
     image.info |= {"exif": b"Exif\0\0" + bytes(70_000), "xmp": b"<x/>"}
-    data, notes = files.encode_picture(image, "JPEG")
+    data, notes = formats.encode_picture(image, "JPEG")
     with Image.open(io.BytesIO(data)) as found:
         assert found.info["xmp"] == b"<x/>"
         assert "exif" not in found.info

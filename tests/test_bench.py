@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,8 @@ from aecodec import Codec
 from aecodec.image import Plane
 from bench import codecs, gallery, images, measure, metrics, pictures, plot, rd, screens, speed
 from bench.codecs import JPEG, OURS, Peer
+
+from .conftest import SIGNALS
 
 EFFORT = codecs.EFFORTS[1]
 FIGURES = Path(__file__).parent.parent / "docs" / "kodak" / "rd.json"
@@ -45,6 +48,12 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(bench.__main__.app, [str(a) for a in arguments])
+
+
+def test_handlers_of_signals_are_left_as_they_were(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    assert run("compare", tmp_path / "none.json", tmp_path / "none.json").exit_code == 2
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 # codecs

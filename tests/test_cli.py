@@ -26,13 +26,13 @@ from aecodec import Codec, SymbolMismatch, container, profiles, registry
 from aecodec.cli import app
 from aecodec.cli.running import progress_bar
 from aecodec.container import Container, Tile
-from aecodec.files import FORMATS
+from aecodec.formats import FORMATS
 from aecodec.image import Plane, without_pillows_limit
 from aecodec.training import loop
 
 from .conftest import PERMISSIONS, PIPES, SIGNALS, needs
 from .make_golden import FOLDER
-from .test_contents import SRGB
+from .test_inventory import SRGB
 
 DOCS = Path(__file__).parent.parent / "docs"
 

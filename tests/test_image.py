@@ -14,13 +14,13 @@ from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngInfo
 
 import aecodec
-from aecodec import Codec, ConversionWarning, profiles
+from aecodec import Codec, ConversionWarning, alpha_plane, profiles
 from aecodec.errors import Corrupt
 from aecodec.exif import bare, resolution, with_resolution
-from aecodec.image import Picture, Plane, decode_alpha, encode_alpha, from_any, to_any
+from aecodec.image import Picture, Plane, from_any, to_pil
 
 from .conftest import needs, psnr
-from .test_contents import SRGB, png_chunk
+from .test_inventory import SRGB, png_chunk
 
 
 def reopened(image: Image.Image, name: str, **options: Any) -> Image.Image:
@@ -105,7 +105,7 @@ def test_tiff_is_turned_once(small_image: Image.Image) -> None:
     """Pillow turns TIFFs when it loads them; the orientation must not be kept as well."""
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "camera"
-    decoded = to_any(from_any(reopened(small_image, "TIFF", exif=exif)), "pil")
+    decoded = to_pil(from_any(reopened(small_image, "TIFF", exif=exif)))
     assert decoded.size == (70, 90)
     assert 0x0112 not in decoded.getexif()
     assert 0x0100 not in decoded.getexif()
@@ -269,7 +269,7 @@ def test_uniform_alpha(codec: Codec, small: Plane, alpha: int) -> None:
 
 def test_alpha_plane_round_trip() -> None:
     plane = np.random.default_rng(1).integers(0, 256, (13, 29)).astype(np.uint8)
-    np.testing.assert_array_equal(decode_alpha(encode_alpha(plane), 13, 29), plane)
+    np.testing.assert_array_equal(alpha_plane.decode(alpha_plane.encode(plane), 13, 29), plane)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_alpha_plane_round_trip() -> None:
 )
 def test_wrong_alpha_planes_are_refused(payload: bytes) -> None:
     with pytest.raises(Corrupt):
-        decode_alpha(payload, 3, 4)
+        alpha_plane.decode(payload, 3, 4)
 
 
 def test_colours_of_five_or_six_bits_are_not_sixteen() -> None:
@@ -470,7 +470,7 @@ def test_a_profile_of_another_space_is_left_out(
 
 def in_srgb(picture: Picture) -> Plane:
     """What a program shows that knows profiles."""
-    return np.asarray(profiles.to_srgb(to_any(picture, "pil"), picture.metadata["icc"]))
+    return np.asarray(profiles.to_srgb(to_pil(picture), picture.metadata["icc"]))
 
 
 def chunks(*added: tuple[bytes, bytes], colour_type: int = 2, level: int = 128) -> Picture:

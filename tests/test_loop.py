@@ -17,6 +17,7 @@ from aecodec.training import loop
 from aecodec.training.curve import draw, read_log
 from aecodec.training.export import load_network, read_checkpoint, thaw
 from aecodec.training.network import Network
+from aecodec.training.run import MOST_WASTED, Recipe, Run
 from aecodec.training.soap import BASIS_STEPS
 
 from .conftest import SMALL
@@ -35,7 +36,7 @@ def test_resuming_goes_on_exactly(folder: Path, tmp_path: Path, monkeypatch: pyt
     run.save(tmp_path / "checkpoint.pt")
     steps = range(12, BASIS_STEPS + 3)  # past a turn of the bases
     expected = [run.advance(*patches[step])[0] for step in steps]
-    again = loop.Run(Network(SMALL), RECIPE)
+    again = Run(Network(SMALL), RECIPE)
     again.load(read_checkpoint(tmp_path / "checkpoint.pt"))
     assert (again.step, again.seconds, again.best) == (12, 7.5, -3.0)
     for step, figures in zip(steps, expected, strict=True):
@@ -52,7 +53,7 @@ def test_a_run_goes_on_from_weights(
     loop.train([folder], tmp_path / "run", asked, init="base")
     network, state = load_network(tmp_path / "run" / "checkpoint.pt")
     assert state["origin"] == fine.model.id.hex()
-    assert state["recipe"]["rate"] == loop.INIT_RATE < loop.Recipe().rate
+    assert state["recipe"]["rate"] == loop.INIT_RATE < Recipe().rate
     before = thaw(fine_weights).state_dict()
     for name, value in network.state_dict().items():
         torch.testing.assert_close(value, before[name], atol=0.05, rtol=0.05)
@@ -135,7 +136,7 @@ def test_the_best_that_could_not_be_kept_is_none(
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         files.write(path, data)
 
-    monkeypatch.setattr(loop, "write", sometimes)
+    monkeypatch.setattr("aecodec.training.run.write", sometimes)
     monkeypatch.setattr(loop, "VALIDATION_SECONDS", 0.0)
     monkeypatch.setattr(loop, "measure", lambda *_: {"bd_rate": next(rates)})
     loop.train([folder], tmp_path, {"batch": 4, "patch": 64, "objective": "psnr"}, others, patience=1)
@@ -156,7 +157,7 @@ def test_a_full_disk_does_not_end_a_run(
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         files.write(path, data)
 
-    monkeypatch.setattr(loop, "write", sometimes)
+    monkeypatch.setattr("aecodec.training.run.write", sometimes)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.1)
     loop.train([folder], tmp_path, {"hours": 1 / 3600, "batch": 4, "patch": 64, "objective": "psnr"})
     assert capsys.readouterr().err.count("No space left on device; training goes on") == 3
@@ -237,7 +238,7 @@ def test_steps_without_a_finite_gradient_change_nothing(folder: Path) -> None:
     for name, value in before.items():
         assert torch.equal(run.network.state_dict()[name], value)
     with pytest.raises(ArithmeticError):
-        for _ in range(loop.MOST_WASTED):
+        for _ in range(MOST_WASTED):
             run.advance(*patches[0])
 
 

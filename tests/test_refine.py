@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from aecodec import Codec, TargetMissed, container, refine
-from aecodec.codec import MOST_EFFORT
+from aecodec import Codec, TargetMissed, compression, container, refine
+from aecodec.arguments import MOST_EFFORT
 from aecodec.geometry import Box, Tiling
 from aecodec.image import Plane
 from aecodec.model import weights
@@ -166,7 +166,7 @@ def test_effort_out_of_range(codec: Codec, small: Plane, effort: int) -> None:
     with pytest.raises(ValueError, match="effort"):
         codec.compress(small, effort=effort)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="effort"):
-        patch.delattr(Codec, "_tiles")  # before any work is done
+        patch.delattr(compression, "_tiles")  # before any work is done
         codec.compress_to(small, bpp=1, effort=effort)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from aecodec import Codec, devices, threads
 from aecodec.image import Plane
@@ -107,6 +107,18 @@ def test_blas_gets_its_threads_back_whichever_thread_leaves_last(with_numpy: Cod
     steps[1].set()
     steps[2].wait(10)
     thread.join()
+    assert blas() == before
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_smaller_limit_of_the_callers_counts(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, controller = blas(), threads._blas()[0]
+    monkeypatch.setattr(threads, "_blas", lambda: (controller, 8))
+    with threadpool_limits(limit, "blas"):
+        with threads.one_for_blas():
+            assert threads._cores(torch=False) == limit
+            assert set(blas()) == {1}
+        assert set(blas()) == {limit}
     assert blas() == before
 
 

@@ -20,24 +20,25 @@ from aecodec.model.rate import gaussian_bits
 from aecodec.model.structure import Design, shuffle, unshuffle
 from aecodec.model.torch_ops import TorchOperations
 from aecodec.objective import OBJECTIVES, distortion
-from aecodec.training import card, loop
+from aecodec.training import card
 from aecodec.training.data import Patches, drawing, find_images, recoloured
 from aecodec.training.export import ENTRIES, freeze, gaussian, integer_frequencies, read_checkpoint, thaw
 from aecodec.training.klt import initialise
 from aecodec.training.loss import FLOOR, loss
 from aecodec.training.measure import measure
 from aecodec.training.network import Network
+from aecodec.training.run import Recipe, Run
 from aecodec.training.soap import BASIS_STEPS, Soap
 
 from .conftest import PIPES, SMALL, psnr
 
-RECIPE = loop.Recipe(hours=1.0, batch=4, patch=64, objective="psnr")
+RECIPE = Recipe(hours=1.0, batch=4, patch=64, objective="psnr")
 
 
-def start(folder: Path) -> tuple[loop.Run, Patches]:
+def start(folder: Path) -> tuple[Run, Patches]:
     torch.manual_seed(0)
     patches = Patches(find_images([folder], 128)[0], RECIPE.batch, RECIPE.patch, 0)
-    run = loop.Run(Network(SMALL), RECIPE)
+    run = Run(Network(SMALL), RECIPE)
     run.start(patches[0][0])
     return run, patches
 

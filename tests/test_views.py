@@ -11,7 +11,18 @@ import pytest
 import torch
 from PIL import Image
 
-from aecodec import BadChecksum, Codec, Corrupt, LimitExceeded, SymbolMismatch, Truncated, container, decoder, encoder
+from aecodec import (
+    BadChecksum,
+    Codec,
+    Corrupt,
+    LimitExceeded,
+    NotAec,
+    SymbolMismatch,
+    Truncated,
+    container,
+    decoder,
+    encoder,
+)
 from aecodec.container import Container
 from aecodec.image import Plane, from_any
 
@@ -162,6 +173,30 @@ def test_latents_of_a_picture_are_those_of_its_file(codec: Codec, large: Plane) 
     latents = codec.latents(large, 30)
     assert latents.shape == (34, 44, codec.model.design.latents)
     np.testing.assert_array_equal(latents, codec.latents(codec.compress(large, 30)))
+
+
+def test_latents_of_a_path_and_of_an_open_file(codec: Codec, photo: Plane, tmp_path: Path) -> None:
+    """Whether it is an .aec file, its first bytes tell."""
+    data = codec.compress(photo[:60, :50], 30)
+    files = [tmp_path / name for name in ("a.aec", "renamed.bin", "a.png")]
+    files[0].write_bytes(data)
+    files[1].write_bytes(data)
+    Image.fromarray(photo[:60, :50]).save(files[2])
+    expected = codec.latents(data)
+    for path in files:
+        np.testing.assert_array_equal(codec.latents(path, 30), expected)
+        with path.open("rb") as file:
+            np.testing.assert_array_equal(codec.latents(file, 30), expected)
+    files[2].rename(files[0])
+    with pytest.raises(NotAec, match=r"not an \.aec file"):
+        codec.latents(files[0])
+    files[1].write_bytes(b"neither")
+    with pytest.raises(OSError, match="not an image"):
+        codec.latents(files[1])
+    with files[1].open(encoding="utf-8") as text, pytest.raises(TypeError):
+        codec.latents(text)  # type: ignore[arg-type]
+    with pytest.raises(NotAec):
+        codec.latents(b"neither")
 
 
 def test_pictures_of_one_size_go_together(codec: Codec, photo: Plane, monkeypatch: pytest.MonkeyPatch) -> None:

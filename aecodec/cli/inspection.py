@@ -13,8 +13,9 @@ from .options import Debug, Device, Jobs, MaxPixels, Quiet, Recursive, Report, W
 from .running import debugging, load_codec, or_exit, run, say_error
 
 if TYPE_CHECKING:
-    from ..batch import Done, Progress
-    from ..files import Job
+    from ..arguments import Progress
+    from ..batch import Done
+    from ..planning import Job
 
 
 def info(
@@ -52,9 +53,9 @@ def _expanded(paths: list[Path], recursive: bool) -> list[Path]:
 
     if not any(map(is_folder, paths)):
         return paths
-    from .. import files
+    from ..planning import expand
 
-    found, _ = or_exit(files.expand, paths, recursive, {".aec"})
+    found, _ = or_exit(expand, paths, recursive, {".aec"})
     return [path for path, _ in found]
 
 
@@ -98,10 +99,10 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Check files: every checksum and every symbol."""
-    from .. import files
+    from .. import files, planning
     from ..batch import Done
 
-    found, _ = or_exit(files.expand, paths, recursive, {".aec"})
+    found, _ = or_exit(planning.expand, paths, recursive, {".aec"})
     codec = load_codec(device, weights, max_pixels)
 
     def work(job: "Job", _: "Progress") -> "Done":
@@ -109,7 +110,7 @@ def verify(
         h = codec.verify(data)
         return Done(len(data), 0, h.width, h.height, f"ok  {h.width}x{h.height} {h.mode}")
 
-    checked = [files.Job(path, files.STANDARD) for path, _ in found]
+    checked = [planning.Job(path, files.STANDARD) for path, _ in found]
     run(checked, work, at_once=jobs, report=report, stream=sys.stdout, quiet=quiet, as_json=as_json)
 
 

@@ -14,8 +14,9 @@ from .options import Debug, Device, Jobs, MaxPixels, Out, Overwrite, Quiet, Recu
 from .running import load_codec, or_exit, run, wrong_usage
 
 if TYPE_CHECKING:
-    from ..batch import Done, Progress
-    from ..files import Job
+    from ..arguments import Progress
+    from ..batch import Done
+    from ..planning import Job
 
 
 def compress(
@@ -70,7 +71,7 @@ def compress(
         bool,
         typer.Option(
             "--delete-source",
-            help="Remove each image of which nothing was left out once its file is on the disk and decodes.",
+            help="Remove each image once its file is on the disk and decodes, unless something was left out of it.",
         ),
     ] = False,
     strict: Annotated[
@@ -88,7 +89,7 @@ def compress(
     debug: Debug = False,
 ) -> None:
     """Compress images to .aec files."""
-    from .. import files, roi, targets
+    from .. import files, planning, roi, targets
     from ..batch import Done, size
 
     goals: dict[str, float | None] = {
@@ -102,7 +103,7 @@ def compress(
     target = or_exit(targets.one_target, goals) if set(goals.values()) != {None} else None
     if strict and not target:
         wrong_usage("--strict goes with one of the options that begin with --target")
-    planned, left = or_exit(files.plan, images, out, recursive, files.image_suffixes(), ".aec")
+    planned, left = or_exit(planning.plan, images, out, recursive, files.image_suffixes(), ".aec")
     streams = [path for job in planned for path in (job.source, job.target) if files.is_stream(path)]
     if delete_source and streams:
         wrong_usage(f"--delete-source goes with files, not with {streams[0]}")
@@ -139,11 +140,11 @@ def compress(
         text = f"{size(before)} -> {size(len(coded))}  {bpp:.3f} bpp{told}"
         if delete_source and not missed:
             if not picture.notes:  # nothing goes that was not kept
-                files.delete_source(job, digest, coded, codec.verify)
+                files.delete_source(job.source, job.target, digest, coded, codec.verify)
             text += "  source stays" if picture.notes else "  source deleted"
         return Done(before, len(coded), width, height, text, notes, missed, reached)
 
-    # what a target or a region was, no file says
+    # no file tells which target or regions it was made for
     differs = partial(_difference, codec.model.id, None if target or regions else chosen, strip)
     run(planned, work, overwrite, skip_existing, recursive, jobs, report, differs, left, slow=effort > 0, quiet=quiet)
 
@@ -160,16 +161,14 @@ def decompress(
         str | None,
         typer.Option(
             "--format",
-            help="png, jpg, webp, avif, tif, jp2, bmp or ppm, where no name of a file says it; png unless told.",
+            help="png, jpg, webp, avif, tif, jp2, bmp or ppm, where no file name tells; png unless told.",
         ),
     ] = None,
     output_quality: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=100, help="Quality of jpg, webp and avif; 95 unless told, and for webp lossless in its place."
-        ),
+        typer.Option(min=1, max=100, help="Quality of jpg, webp and avif; unless told 95, and for webp lossless."),
     ] = None,
-    small: Annotated[bool, typer.Option("--small", help="Take time for PNGs of fewer bytes.")] = False,
+    small: Annotated[bool, typer.Option("--small", help="Smaller PNG files, which take longer to write.")] = False,
     region: Annotated[
         str | None, typer.Option(metavar="X,Y,WIDTH,HEIGHT", help="Decode these pixels only, in less time.")
     ] = None,
@@ -177,10 +176,14 @@ def decompress(
         Literal["1", "1/2", "1/4", "1/8"], typer.Option(help="Decode a smaller picture, in less time.")
     ] = "1",
     preview: Annotated[
-        int | None, typer.Option(min=1, metavar="BYTES", help="What the first so many bytes of a file show.")
+        int | None, typer.Option(min=1, metavar="BYTES", help="Decode what the first so many bytes of a file hold.")
     ] = None,
     salvage: Annotated[
-        bool, typer.Option("--salvage", help="Decode what there is of a damaged file whose header is whole.")
+        bool,
+        typer.Option(
+            "--salvage",
+            help="Decode what there is of a damaged file whose header is whole, and fill the rest from around it.",
+        ),
     ] = False,
     device: Device = "auto",
     weights: Weights = None,
@@ -194,15 +197,15 @@ def decompress(
     debug: Debug = False,
 ) -> None:
     """Decompress .aec files to PNG, or to what --format or the suffix of --out says."""
-    from .. import files
+    from .. import files, formats, planning
     from ..batch import Done, size
 
-    asked = or_exit(files.suffix_of, output_format) if output_format is not None else None
-    planned, _ = or_exit(files.plan, paths, out, recursive, {".aec"}, asked or ".png")
-    formats = {job: or_exit(files.image_format, job.target, asked) for job in planned}
-    for name in sorted({*formats.values()}):
-        or_exit(files.check_writable, name, output_quality)
-    box = or_exit(files.parse_region, region) if region is not None else None
+    asked = or_exit(formats.suffix_of, output_format) if output_format is not None else None
+    planned, _ = or_exit(planning.plan, paths, out, recursive, {".aec"}, asked or ".png")
+    names = {job: or_exit(formats.image_format, job.target, asked) for job in planned}
+    for name in sorted({*names.values()}):
+        or_exit(formats.check_writable, name, output_quality)
+    box = or_exit(_rectangle, region) if region is not None else None
     codec = load_codec(device, weights, max_pixels)
 
     def work(job: "Job", _: "Progress") -> "Done":
@@ -213,8 +216,8 @@ def decompress(
             image = codec.preview(data, region=box, scale=shrunk)
         else:
             image = codec.decompress(data, region=box, scale=shrunk)
-        image, changed = files.fit(image, formats[job])
-        encoded, left_out = files.encode_picture(image, formats[job], output_quality, small)
+        image, changed = formats.fit(image, names[job])
+        encoded, left_out = formats.encode_picture(image, names[job], output_quality, small)
         files.write(job.target, encoded, job.source)
         notes = [*([damage] if damage else []), *changed, *left_out]
         text = f"{size(len(data))}  {image.width}x{image.height} {image.mode}{_in_brackets(notes)}"
@@ -237,6 +240,19 @@ def _difference(model: bytes, quality: int | None, strip: bool, target: Path) ->
     if strip and metadata != stripped(metadata):
         return "made without --strip"
     return "" if quality in (None, header.quality) else f"made with quality {header.quality} in place of {quality}"
+
+
+def _rectangle(text: str) -> tuple[int, int, int, int]:
+    """``x,y,width,height``. Raises ValueError.
+
+    >>> _rectangle("10,20,300,200")
+    (10, 20, 300, 200)
+    """
+    numbers = text.split(",")
+    if len(numbers) != 4 or not all(n.isascii() and n.isdigit() for n in numbers):
+        raise ValueError(f"region {text}: expected x,y,width,height")
+    x, y, width, height = map(int, numbers)
+    return x, y, width, height
 
 
 def _in_words(reached: Mapping[str, float]) -> str:

@@ -14,9 +14,10 @@ import typer
 from .. import errors
 
 if TYPE_CHECKING:
-    from ..batch import Progress, Work
+    from ..arguments import Progress
+    from ..batch import Work
     from ..codec import Codec
-    from ..files import Job
+    from ..planning import Job
 
 T = TypeVar("T")
 
@@ -81,7 +82,8 @@ def run(
     ``differs``: see `batch.run`; ``left``: what to say of files that are left out; ``slow``: a bar even for one;
     ``quiet``: a line for each failure alone; ``as_json``: the report's lines, of all.
     """
-    from .. import batch, files
+    from .. import batch
+    from ..report import Report
 
     if overwrite and skip:
         wrong_usage("--overwrite and --skip-existing exclude each other")
@@ -90,7 +92,7 @@ def run(
         print(batch.printable(line), file=sys.stderr)
     start = time.perf_counter()
     with (
-        or_exit(files.Report, report, planned, overwrite) as log,
+        or_exit(Report, report, planned, overwrite) as log,
         progress_bar(len(planned), stream or sys.stderr, slow, quiet) as (show, advance),
     ):
 

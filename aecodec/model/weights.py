@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from .. import devices, files, registry, threads
+from ..loading import LOADING
 from ..objective import OBJECTIVES
 from . import former, structure
 from .coder import Coder
@@ -192,6 +193,12 @@ def _lasting(torch: bool) -> AbstractContextManager[Any]:
 def load_installed(path: Path, device: str, torch: bool) -> Model:
     """`load` for files that do not change: the same object for the same arguments."""
     return load(path, device, torch)
+
+
+def shared(path: Path, device: str, torch: bool) -> Model:
+    """`load_installed` for threads: those that ask at the same time wait for one of them."""
+    with LOADING:
+        return load_installed(path, device, torch)
 
 
 def write(path: Path, tensors: dict[str, npt.NDArray[Any]], design: dict[str, int], objective: str) -> str:

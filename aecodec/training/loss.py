@@ -6,7 +6,7 @@ from torch import Tensor
 from ..model.rate import lagrangian
 from ..objective import OBJECTIVES, distortion
 
-# bits per pixel that are added to every sample's cost, so that flat patches, which cost next to nothing, do not reign
+# bits per pixel that are added to every sample's cost: flat patches cost next to nothing, and would decide everything
 FLOOR = 0.05
 
 

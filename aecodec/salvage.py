@@ -1,4 +1,4 @@
-"""What can be saved of a damaged file: the chunks that are whole, the tiles in them, and a picture without holes.
+"""Damaged files: to salvage one is to decode what there is, to conceal what is missing is to fill it from around it.
 
 Of a tile that the end of the file cuts off, the parts before the cut decode exactly, and what follows takes the prior's
 means. Of a tile whose bytes were changed nothing is trusted: an entropy decoder turns wrong bits into symbols that look
@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from . import container
 from .container import Data, Header, Tile
-from .decoder import channels, decode_batch, tiling_of
+from .decoder import channels, decode_batch
 from .encoder import covered
 from .errors import BadChecksum, Corrupt, Truncated
-from .geometry import Box
+from .geometry import Box, Tiling
 from .model.entropy import SYMBOL_LIMIT
 from .model.numpy_ops import Floats
 from .model.structure import Array
@@ -38,7 +38,7 @@ class Remains:
 
 
 def parse(data: Data, max_pixels: int) -> Remains:
-    """Raises as `container.read_header`: without a header that is whole there is nothing to save."""
+    """Raises as `container.read_header`: without a header that is whole there is nothing to salvage."""
     found = Remains(container.read_header(data, max_pixels))
     whole = bytes(data)
     view, position, budget = memoryview(whole), container.FIRST_CHUNK, EFFORT * len(whole)
@@ -109,9 +109,8 @@ def _next_whole(whole: bytes, start: int, budget: int) -> tuple[int, int]:
     return len(whole), budget
 
 
-def decode(m: Model, found: Remains) -> tuple[Array, str]:
-    """Latents ŷ ``[h, w, channels]`` in units of 2^-8, and in words what is damaged."""
-    tiling = tiling_of(found.header, found.tiles)
+def latents(m: Model, found: Remains, tiling: Tiling) -> tuple[Array, str]:
+    """ŷ ``[1, h, w, channels]`` in units of 2^-8, without holes, and in words what is damaged."""
     shape = tiling.plane.shape
     plane = np.zeros((*shape, channels(m, {tile.quality for tile in found.tiles if tile})), np.float32)
     known, damaged = np.zeros(shape, np.bool_), []
@@ -120,20 +119,20 @@ def decode(m: Model, found: Remains) -> tuple[Array, str]:
         if tile:
             whole = m.entropy.parts(tile.quality)
             try:
-                latents, parts = decode_batch(m, [tile], box), whole
+                decoded, parts = decode_batch(m, [tile], box), whole
             except Corrupt:
                 if tile is found.cut:
-                    latents, parts = _decode_start(m, tile, box)
+                    decoded, parts = _decode_start(m, tile, box)
         if parts:
-            plane[box.rows, box.columns, : latents.shape[-1]] = m.ops.numpy(latents[0])
+            plane[box.rows, box.columns, : decoded.shape[-1]] = m.ops.numpy(decoded[0])
             known[box.rows, box.columns] = parts > 1  # the hyper-latents alone say less than the neighbours
         if parts < whole or not tile:
             damaged.append(f"{place} ({parts} of {whole} parts are left)" if parts else str(place))
     if not damaged:
-        return m.ops.array(plane), ""
+        return m.ops.array(plane[None]), ""
     names = ", ".join(damaged[:NAMED]) + (", ..." if len(damaged) > NAMED else "")
     told = f"{len(damaged)} of {found.header.tile_count} tiles are damaged: {names}"
-    return m.ops.array(fill(plane, known)), told
+    return m.ops.array(conceal(plane, known)[None]), told
 
 
 def _decode_start(m: Model, tile: Tile, box: Box) -> tuple[Array, int]:
@@ -159,7 +158,7 @@ def _decode_start(m: Model, tile: Tile, box: Box) -> tuple[Array, int]:
     return m.ops.array(tiles.latents), 0 if changed else there
 
 
-def fill(plane: Floats, known: npt.NDArray[np.bool_]) -> Floats:
+def conceal(plane: Floats, known: npt.NDArray[np.bool_]) -> Floats:
     """``[h, w, C]`` with what is not known, ``[h, w]``, from a pyramid of averages (Gortler et al. 1996, push-pull)."""
     if known.all() or not known.any():
         return plane
@@ -169,7 +168,7 @@ def fill(plane: Floats, known: npt.NDArray[np.bool_]) -> Floats:
         np.pad(x, ((0, down), (0, right), (0, 0))).reshape(-(-height // 2), 2, -(-width // 2), 2, -1).sum((1, 3))
         for x in (plane * known[..., None], known[..., None].astype(np.float32))
     )  # [h/2, w/2, C], [h/2, w/2, 1]
-    coarse = fill(sums / np.maximum(counts, 1), counts[..., 0] > 0)
+    coarse = conceal(sums / np.maximum(counts, 1), counts[..., 0] > 0)
     smooth = _doubled(_doubled(coarse).swapaxes(0, 1)).swapaxes(0, 1)
     return np.where(known[..., None], plane, smooth[:height, :width])
 

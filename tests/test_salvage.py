@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import aecodec
-from aecodec import AecError, Codec, DamageWarning, NotAec, UnsupportedFeature, container, recovery
+from aecodec import AecError, Codec, DamageWarning, NotAec, UnsupportedFeature, container, salvage
 from aecodec.cli import app
 from aecodec.image import Plane
 
@@ -98,7 +98,7 @@ def test_a_changed_head_of_a_chunk_costs_nothing(codec: Codec, tiled: bytes, pla
     """The tile's own checksum says that it is whole."""
     data = bytearray(tiled)
     data[tiles_of(tiled)[place].start + offset] ^= 9
-    found = recovery.parse(bytes(data), 1 << 20)
+    found = salvage.parse(bytes(data), 1 << 20)
     assert found.tiles[place] == container.read(tiled).tiles[place]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -112,7 +112,7 @@ def test_lost_chunks(tiled: bytes) -> None:
     where, tiles = tiles_of(tiled), container.read(tiled).tiles
 
     def places(data: bytes) -> list[int]:
-        return [tiles.index(t) if t in tiles else -1 for t in recovery.parse(data, 1 << 20).tiles]
+        return [tiles.index(t) if t in tiles else -1 for t in salvage.parse(data, 1 << 20).tiles]
 
     zeros = tiled[: where[1].start] + bytes(where[3].stop - where[1].start) + tiled[where[4].start :]
     assert places(zeros) == [0, -1, -1, -1, 4, 5]
@@ -130,7 +130,7 @@ def test_lost_chunks(tiled: bytes) -> None:
 
     assert places(damaged(1, 2, 4)) == [0, -1, -1, 3, -1, 5]
     assert places(damaged(1, 2)[: where[5].start + 30])[:5] == [0, -1, -1, 3, 4]
-    cut = recovery.parse(damaged(1)[: where[2].start + 30], 1 << 20)
+    cut = salvage.parse(damaged(1)[: where[2].start + 30], 1 << 20)
     assert cut.tiles[2] is cut.cut is not None, "the start of the one after a damaged one"
 
 
@@ -147,8 +147,8 @@ def test_checksums_take_no_more_than_their_budget(tiled: bytes, monkeypatch: pyt
         return crc32(payload, start)
 
     monkeypatch.setattr(container, "crc32", counted)
-    recovery.parse(data, 1 << 20)
-    assert spent < (recovery.EFFORT + 3) * len(data)
+    salvage.parse(data, 1 << 20)
+    assert spent < (salvage.EFFORT + 3) * len(data)
 
 
 def test_a_warning_names_the_line_that_asked(codec: Codec, tiled: bytes) -> None:
@@ -212,7 +212,7 @@ def test_what_cannot_be_salvaged(codec: Codec, tiled: bytes) -> None:
 def test_the_search_for_tiles_ends(tiled: bytes) -> None:
     """A file of nothing but heads of chunks, each as long as the rest of the file."""
     heads = b"".join(b"TILE" + (20_000 - i).to_bytes(4, "little") for i in range(0, 16_000, 8))
-    found = recovery.parse(tiled[:HEADER] + heads + bytes(20_000), 1 << 20)
+    found = salvage.parse(tiled[:HEADER] + heads + bytes(20_000), 1 << 20)
     assert len(found.tiles) == 6
 
 
@@ -221,13 +221,13 @@ def test_fill_is_between_what_it_is_made_of() -> None:
     plane[:, 0], plane[:, 6] = 10.0, 20.0
     known = np.zeros((5, 7), np.bool_)
     known[:, [0, 6]] = True
-    filled = recovery.fill(plane, known)
+    filled = salvage.conceal(plane, known)
     np.testing.assert_array_equal(filled[known], plane[known])
     middle: npt.NDArray[np.float32] = filled[~known]
     assert middle.min() >= 10
     assert middle.max() <= 20
     assert filled[2, 1, 0] < filled[2, 5, 0]
-    assert (recovery.fill(plane, np.zeros_like(known)) == plane).all(), "nothing to make it of"
+    assert (salvage.conceal(plane, np.zeros_like(known)) == plane).all(), "nothing to make it of"
 
 
 def test_command_line(tiled: bytes, tmp_path: Path) -> None:

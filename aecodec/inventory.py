@@ -23,8 +23,8 @@ Data = memoryview
 
 
 @dataclass
-class Contents:
-    """``colours``: primaries and transfer characteristics in the numbers of ITU-T H.273, None if they are not told."""
+class Inventory:
+    """``colours``: primaries and transfer characteristics as ITU-T H.273 numbers them, None if they are not told."""
 
     bits: int = 0  # of each sample, 0 if that is not known
     gray: bool = False  # a PNG that has no colours
@@ -37,16 +37,16 @@ class Contents:
         self.others[other] = None
 
     def keep(self, part: str) -> None:
-        """Of several, one alone."""
+        """Note a part that is kept. Of several of a kind that is one; the others are named."""
         if part in self.kept:
             self.name(f"another {part}")
         self.kept.add(part)
 
 
-def look(data: bytes, kind: str | None) -> Contents:
+def look(data: bytes, kind: str | None) -> Inventory:
     """Walk the bytes of a file of Pillow's format ``kind``. Whatever they are, nothing is raised."""
-    found = Contents()
-    if data and kind not in ("AEC", "TIFF"):  # which say it all themselves
+    found = Inventory()
+    if data and kind not in ("AEC", "TIFF"):  # of which Pillow tells everything
         try:
             end = _WALKERS[kind or ""](memoryview(data), found)
         except KeyError:
@@ -60,7 +60,7 @@ def look(data: bytes, kind: str | None) -> Contents:
     return found
 
 
-def _jpeg(data: Data, found: Contents) -> int:
+def _jpeg(data: Data, found: Inventory) -> int:
     position = 2
     while match := _JPEG_MARKER.search(data, position):
         marker, position = data[match.end() - 1], match.end()
@@ -84,7 +84,7 @@ def _jpeg(data: Data, found: Contents) -> int:
     return len(data)
 
 
-def _png(data: Data, found: Contents) -> int:
+def _png(data: Data, found: Inventory) -> int:
     found.bits, found.gray = data[24], data[25] in (0, 4)
     position = 8
     while position < len(data):
@@ -110,7 +110,7 @@ def _png(data: Data, found: Contents) -> int:
     return position
 
 
-def _webp(data: Data, found: Contents) -> int:
+def _webp(data: Data, found: Inventory) -> int:
     found.bits = 8
     end = 8 + int.from_bytes(data[4:8], "little")
     position = 12
@@ -124,7 +124,7 @@ def _webp(data: Data, found: Contents) -> int:
     return position
 
 
-def _gif(data: Data, found: Contents) -> int:
+def _gif(data: Data, found: Inventory) -> int:
     found.bits = 8
     position = 13 + _palette(data[10])
     while (kind := data[position]) != 0x3B:
@@ -149,7 +149,7 @@ def _palette(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def _bmp(data: Data, found: Contents) -> int:
+def _bmp(data: Data, found: Inventory) -> int:
     found.bits = 8
     start, size = struct.unpack_from("<II", data, 10)
     if size < 40:  # of OS/2
@@ -166,7 +166,7 @@ def _bmp(data: Data, found: Contents) -> int:
     return int(start) + rows
 
 
-def _ppm(data: Data, found: Contents) -> int:
+def _ppm(data: Data, found: Inventory) -> int:
     tokens: list[bytes] = []
     position, wanted = 0, 3 if data[1] in b"14" else 4
     pattern = re.compile(rb"\s*(?:#[^\r\n]*[\r\n]|(\S+))")
@@ -187,7 +187,7 @@ def _ppm(data: Data, found: Contents) -> int:
 
 
 def _boxes(data: Data) -> Iterator[tuple[bytes, Data]]:
-    """Of ISO base media files and JPEG 2000. Raises ValueError for what is none."""
+    """Types and contents of the boxes of an ISO base media file or JPEG 2000. Raises ValueError where there is none."""
     position = 0
     while position < len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
@@ -201,7 +201,7 @@ def _boxes(data: Data) -> Iterator[tuple[bytes, Data]]:
         position += length
 
 
-def _heif(data: Data, found: Contents) -> int:
+def _heif(data: Data, found: Inventory) -> int:
     for kind, box in _boxes(data):
         if kind not in _HEIF_BOXES:
             found.name(f"box {kind.decode('latin-1')}")
@@ -219,9 +219,9 @@ def _heif(data: Data, found: Contents) -> int:
     return len(data)
 
 
-def _heif_items(data: Data, found: Contents) -> None:
+def _heif_items(data: Data, found: Inventory) -> None:
     for _, item in _boxes(data[6 if data[0] == 0 else 8 :]):
-        start = 8 if item[0] == 2 else 10  # of its type, behind a number of 2 or 4 bytes and one of 2
+        start = 8 if item[0] == 2 else 10  # of the item's type, which an id of 2 or 4 bytes precedes
         form, label = bytes(item[start : start + 4]), bytes(item[start + 4 :])
         if form == b"mime" and b"rdf+xml" in label:
             found.keep("XMP packet")
@@ -235,7 +235,7 @@ def _heif_items(data: Data, found: Contents) -> None:
             found.name(f"item {form.decode('latin-1')}")
 
 
-def _jpeg2000(data: Data, found: Contents) -> int:
+def _jpeg2000(data: Data, found: Inventory) -> int:
     if bytes(data[:4]) == b"\xff\x4f\xff\x51":
         _codestream(data, found)
         return len(data)
@@ -250,8 +250,8 @@ def _jpeg2000(data: Data, found: Contents) -> int:
     return len(data)
 
 
-def _codestream(data: Data, found: Contents) -> None:
-    """JPEG 2000's, up to the first tile."""
+def _codestream(data: Data, found: Inventory) -> None:
+    """Walk the segments of a JPEG 2000 codestream up to the first tile."""
     position = 2
     while data[position + 1] != 0x90:
         length = int.from_bytes(data[position + 2 : position + 4])
@@ -263,13 +263,13 @@ def _codestream(data: Data, found: Contents) -> None:
         position += 2 + length
 
 
-def _sgi(data: Data, found: Contents) -> int:
+def _sgi(data: Data, found: Inventory) -> int:
     found.bits = 8 * data[3]
     found.name("anything else of the SGI file")
     return len(data)
 
 
-_WALKERS: dict[str, Callable[[Data, Contents], int]] = {
+_WALKERS: dict[str, Callable[[Data, Inventory], int]] = {
     "JPEG": _jpeg,
     "MPO": _jpeg,
     "PNG": _png,

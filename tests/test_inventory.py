@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from aecodec.contents import look
 from aecodec.image import from_any
+from aecodec.inventory import look
 
 from .conftest import needs
 
