@@ -1,9 +1,11 @@
 """What a run has found, printed."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import codecs, rd
 from .metrics import LABELS
+from .scale import Fall, Row
 from .speed import STATES, Results
 
 WIDTH = 44  # of a codec's name in the tables
@@ -69,6 +71,19 @@ def _print_circumstances(found: rd.Results) -> None:
             print(f"{title}: {name}: {reason}")
     if found["skipped"]:
         print(f"{len(found['skipped'])} of {len(found['skipped']) + len(found['images'])} files left out")
+
+
+def print_scale(table: Sequence[Row], falls: Sequence[Fall], skipped: Mapping[str, str]) -> None:
+    names = list(table[0].same)
+    print(f"quality     bpp   PSNR  SSIMULACRA 2  {'  '.join(f'as {name}' for name in names)}")
+    for row in table:
+        cells = (f"{'-' if (q := row.same[name]) is None else f'{q:.0f}':>{len(name) + 3}}" for name in names)
+        print(f"{row.quality:7} {row.bpp:7.3f} {row.psnr:6.2f} {row.ssimulacra2:13.2f}  {'  '.join(cells)}")
+    for fall in falls:
+        where = f", {fall.image} at quality {fall.quality}" if fall.by else ""
+        print(f"{LABELS[fall.metric]} falls by at most {fall.by:.3f} from one to the next{where}")
+    for name, reason in skipped.items():
+        print(f"left out: {name}: {reason}")
 
 
 def print_speed(found: Results) -> None:

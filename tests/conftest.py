@@ -36,7 +36,7 @@ def codec() -> Codec:
 
 @pytest.fixture(scope="session")
 def fine_weights(photo: Plane, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights with fine latents from quality 50 on: small networks after some steps on the photograph."""
+    """Weights with fine latents from quality 60 on: small networks after some steps on the photograph."""
     torch.manual_seed(0)
     run = Run(Network(SMALL), Recipe(objective="psnr"))
     pixels = torch.from_numpy(photo)

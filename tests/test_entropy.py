@@ -83,7 +83,7 @@ def run(model: EntropyModel, rows: slice = slice(BATCH)) -> Record:
     symbols[HYPER] = symbols[HYPER].clip(-20, 20)
     symbols[HYPER, 0, :4] = (SYMBOL_LIMIT, -SYMBOL_LIMIT, SYMBOL_LIMIT, -SYMBOL_LIMIT)
     record: Record = []
-    for quality in (50, 63, 100) if model.fine_latents else (0, 50, 100):
+    for quality in (60, 63, 100) if model.fine_latents else (0, 50, 100):
         tiles = model.tiles(len(range(BATCH)[rows]), HEIGHT, WIDTH, quality)
         for part in range(tiles.parts):
             mean, index = tiles.predict()
@@ -166,13 +166,13 @@ def test_arrange_follows_the_order_of_the_parts(weights: Path) -> None:
     model = EntropyModel(load_file(weights))
     channels = model.latents + model.fine_latents
     plane = np.arange(5.0 * 3 * channels).reshape(1, 5, 3, channels)
-    tiles = model.tiles(1, 5, 3, 50)
+    tiles = model.tiles(1, 5, 3, 60)
     for part in range(tiles.parts):
         mean, index = tiles.predict()
         wanted = index * 0 if part == HYPER else tiles.arrange(plane)
         tiles.update((wanted - mean) / (1 << ACTIVATION_BITS))
     names = ("inverse_gain", "fine_inverse_gain") if model.fine_latents else ("inverse_gain",)
-    inverse = np.concatenate([model.tables[name][50] for name in names])
+    inverse = np.concatenate([model.tables[name][60] for name in names])
     np.testing.assert_array_equal(tiles.latents, np.floor(plane * inverse / (1 << TABLE_BITS) + 0.5))
 
 

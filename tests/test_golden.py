@@ -69,15 +69,15 @@ def latents_of(codec: Codec, data: bytes) -> npt.NDArray[np.float32]:
     return first
 
 
-@pytest.mark.parametrize("quality", [49, 50, 100])
+@pytest.mark.parametrize("quality", [59, 60, 100])
 def test_the_reference_decodes_fine_latents(fine: Codec, fine_weights: Path, small: Plane, quality: int) -> None:
     data = fine.compress(small[:40, :50], quality)
     (tile,) = Reference(fine_weights).decode(data)
     parsed = container.read(data)
     latents = latents_of(fine, data)
     np.testing.assert_array_equal(latents, np.array(tile.latents))
-    assert len(tile.parts) == 5 + (quality >= 50)
-    assert latents.shape[-1] == 32 + 32 * (quality >= 50)
+    assert len(tile.parts) == 5 + (quality >= 60)
+    assert latents.shape[-1] == 32 + 32 * (quality >= 60)
     assert crc32(b"".join(encoder.covered(np.array(part)) for part in tile.parts)) == parsed.tiles[0].symbol_crc
 
 

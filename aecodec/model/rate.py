@@ -13,7 +13,7 @@ from .structure import GROUP, STEPS, Operations, context, fine_context
 from .torch_ops import TorchOperations
 
 LAMBDA_MIN, LAMBDA_MAX = 0.0005, 5.0
-FINE_FROM = 0.5  # t from which fine latents are coded: below, leaving them out costs next to nothing
+FINE_FROM = 0.6  # t from which fine latents are coded: below, leaving them out costs next to nothing
 SCALE_MAX_LOG2 = SCALE_MIN_LOG2 + (SCALES - 1) / 8
 LIKELIHOOD_FLOOR = 1e-9
 ORDER = [4 * p + GROUP[s][p] for s in range(STEPS) for p in range(4)]  # what is coded when
