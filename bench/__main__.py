@@ -30,7 +30,7 @@ from . import gallery as gallery_module
 from . import macs as macs_module
 from . import rd as rd_module
 from . import report as report_module
-from . import scale as scale_module
+from . import qualities as qualities_module
 from . import screens as screens_module
 from . import speed as speed_module
 from .metrics import LABELS
@@ -187,12 +187,12 @@ def gallery(
 
 
 @app.command()
-def scale(
+def qualities(
     data: Data = None,
     every: Annotated[int, typer.Option(min=1, max=50, help="How far apart our qualities are; 1 for all 101.")] = 10,
 ) -> None:
     """What each quality gives, which qualities of AVIF and JPEG XL look as good, and where a picture gets worse."""
-    peers = scale_module.measured(every)
+    peers = qualities_module.measured(every)
     with _progress() as bar:
         samples, skipped = _survey(data, bar)
         task = bar.add_task("files", total=len(samples) * sum(len(c.qualities) for c in peers))
@@ -200,7 +200,7 @@ def scale(
         with _stoppable(bar):
             found = measure.measure(samples, peers, [], cache, partial(_advance, bar, task))
     pixels = {s.name: s.width * s.height for s in samples}
-    text.print_scale(scale_module.rows(found, peers, pixels), scale_module.falls(found, peers[0]), skipped)
+    text.print_qualities(qualities_module.rows(found, peers, pixels), qualities_module.falls(found, peers[0]), skipped)
 
 
 @app.command()

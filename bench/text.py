@@ -5,7 +5,7 @@ from typing import Any
 
 from . import codecs, rd
 from .metrics import LABELS
-from .scale import Fall, Row
+from .qualities import Fall, Row
 from .speed import STATES, Results
 
 WIDTH = 44  # of a codec's name in the tables
@@ -73,7 +73,7 @@ def _print_circumstances(found: rd.Results) -> None:
         print(f"{len(found['skipped'])} of {len(found['skipped']) + len(found['images'])} files left out")
 
 
-def print_scale(table: Sequence[Row], falls: Sequence[Fall], skipped: Mapping[str, str]) -> None:
+def print_qualities(table: Sequence[Row], falls: Sequence[Fall], skipped: Mapping[str, str]) -> None:
     names = list(table[0].same)
     print(f"quality     bpp   PSNR  SSIMULACRA 2  {'  '.join(f'as {name}' for name in names)}")
     for row in table:

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from bench import codecs, scale
+from bench import codecs, qualities
 from bench.codecs import OURS, Peer
 
 
@@ -19,7 +19,7 @@ def points(*values: tuple[int, float, float]) -> list[dict[str, float]]:
     return [{"bytes": size, "psnr": psnr, "ssimulacra2": score} for size, psnr, score in values]
 
 
-FOUND: scale.Found = {
+FOUND: qualities.Found = {
     OURS: {
         "a": points((10, 20, 10), (20, 30, 60), (30, 29.5, 95)),
         "b": points((30, 30, 30), (40, 40, 80), (50, 41, 79)),
@@ -29,7 +29,7 @@ FOUND: scale.Found = {
 
 
 def test_means_and_the_same_look() -> None:
-    table = scale.rows(FOUND, (OURS_AT, OTHER), {"a": 80, "b": 160})
+    table = qualities.rows(FOUND, (OURS_AT, OTHER), {"a": 80, "b": 160})
     assert [row.quality for row in table] == [0, 50, 100]
     assert [row.bpp for row in table] == pytest.approx([(1 + 1.5) / 2, (2 + 2) / 2, (3 + 2.5) / 2])
     assert [row.ssimulacra2 for row in table] == [20, 70, 87]
@@ -38,17 +38,17 @@ def test_means_and_the_same_look() -> None:
 
 
 def test_an_image_on_which_a_codec_failed_is_left_out() -> None:
-    failed: scale.Found = {
+    failed: qualities.Found = {
         **FOUND,
         OTHER.name: {**FOUND[OTHER.name], "b": [{"error": "too large"}, *points((2, 2, 80))]},
     }
-    table = scale.rows(failed, (OURS_AT, OTHER), {"a": 80, "b": 160})
+    table = qualities.rows(failed, (OURS_AT, OTHER), {"a": 80, "b": 160})
     assert [row.psnr for row in table] == [20, 30, 29.5]
 
 
 def test_where_a_single_image_gets_worse() -> None:
-    psnr, score = scale.falls(FOUND, OURS_AT)
+    psnr, score = qualities.falls(FOUND, OURS_AT)
     assert psnr == ("psnr", 0.5, "a", 100)
     assert score == ("ssimulacra2", 1, "b", 100)
     rising = {OURS: {"a": FOUND[OURS]["a"][:2]}}
-    assert [fall.by for fall in scale.falls(rising, peer(OURS, 0, 50))] == [0, 0]
+    assert [fall.by for fall in qualities.falls(rising, peer(OURS, 0, 50))] == [0, 0]
