@@ -28,9 +28,9 @@ from . import everyday as everyday_module
 from . import exactness as exactness_module
 from . import gallery as gallery_module
 from . import macs as macs_module
+from . import qualities as qualities_module
 from . import rd as rd_module
 from . import report as report_module
-from . import qualities as qualities_module
 from . import screens as screens_module
 from . import speed as speed_module
 from .metrics import LABELS
