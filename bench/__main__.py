@@ -26,6 +26,7 @@ from . import codecs, images, measure, metrics, pictures, plot, text
 from . import effort as effort_module
 from . import everyday as everyday_module
 from . import exactness as exactness_module
+from . import figures as figures_module
 from . import gallery as gallery_module
 from . import macs as macs_module
 from . import qualities as qualities_module
@@ -378,6 +379,16 @@ def _draw(bar: Progress, out: Path, sources: screens_module.Sources, count: int,
         raise typer.Exit(1) from None
     except OSError as error:
         raise typer.BadParameter(f"{out}: {error.strerror or error}") from None
+
+
+@app.command()
+def figures() -> None:
+    """Write the tables of README and docs anew, from the results in docs/kodak."""
+    try:
+        changed = figures_module.write()
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    print("\n".join(str(page) for page in changed) or "nothing has changed")
 
 
 @app.command()

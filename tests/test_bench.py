@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 import bench.__main__
 from aecodec import Codec
 from aecodec.image import Plane
-from bench import codecs, gallery, images, measure, metrics, pictures, plot, rd, screens, speed
+from bench import codecs, figures, gallery, images, measure, metrics, pictures, plot, rd, screens, speed
 from bench.codecs import JPEG, OURS, Peer
 
 from .conftest import SIGNALS
@@ -607,35 +607,22 @@ def test_committed_figures_are_those_of_the_committed_weights(codec: Codec) -> N
     assert found["model"] in found["codecs"][OURS]["version"]
 
 
-def rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """The first cell and the others of all rows of all tables."""
-    for line in path.read_text("utf-8").splitlines():
-        if line.startswith("| "):
-            name, *cells = line.replace("**", "").strip("| ").split(" | ")
-            yield name, cells
+def test_tables_show_the_committed_figures(codec: Codec) -> None:
+    """If not: `python -m bench figures`."""
+    assert speed.load(FIGURES.with_name("speed.json"))["model"] == rd.load(FIGURES)["model"] == codec.model.id.hex()
+    made = figures.tables(FIGURES.parent)
+    for name in figures.PAGES:
+        text = (figures.ROOT / name).read_text("utf-8")
+        assert "<!-- figures: against-jpeg -->" in text
+        assert figures.filled(text, made) == text, name
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/COMPARISON.md"])
-def test_tables_show_the_committed_figures(codec: Codec, name: str) -> None:
-    found = rd.load(FIGURES)
-    rates = found["bd_rate"]
-    speeds = speed.load(FIGURES.with_name("speed.json"))
-    assert speeds["model"] == codec.model.id.hex()
-    by_range = [rd.bd_rates(found, "ssimulacra2", codecs.AVIF_SLOW, scores=scores)[0] for scores in rd.RANGES.values()]
-    shown = 0
-    for codec_name, cells in rows(FIGURES.parents[2] / name):
-        if codec_name not in rates["psnr"]:
-            continue
-        if len(cells) == len(rd.RANGES) and cells[0].endswith("%"):
-            assert cells == [rd.written(means[codec_name]) for means in by_range]
-        elif cells[0].endswith("%"):
-            assert cells == [f"{rates[metric][codec_name]['mean']:+.1f} %" for metric in metrics.METRICS]
-            shown += 1
-        elif cells[0].isdigit():
-            of = [speeds["idle"]["codecs"][threads][codec_name] for threads in ("1", "2")]
-            assert cells == [f"{1000 * row[way]:.0f}" for way in ("encode", "decode") for row in of]
-            shown += 1
-    assert shown > 8
+def test_a_table_that_there_is_not() -> None:
+    with pytest.raises(ValueError, match="no table prices: there are bytes"):
+        figures.filled("<!-- figures: prices -->\n<!-- end -->", {"bytes": str})
+    assert figures.filled("a\n<!-- figures: b -->\nold\n<!-- end -->\nc", {"b": lambda: "new"}) == (
+        "a\n<!-- figures: b -->\nnew\n<!-- end -->\nc"
+    )
 
 
 def test_published_points_are_drawn_for_kodak_alone() -> None:
