@@ -34,7 +34,7 @@ class Done:
     text: str
     notes: Sequence[str] = ()  # what was lost or changed on the way, and whether the file grew
     missed: str = ""  # why what was written is not what was asked for
-    reached: Mapping[str, float] = field(default_factory=dict)  # what a target led to, by name
+    reached: Mapping[str, Any] = field(default_factory=dict)  # what a target led to or what was measured, by name
 
 
 Work = Callable[["Job", "Progress"], Done]  # called with shares from 0 to 1, if the job takes long
@@ -60,7 +60,8 @@ class Result:
         if self.done:
             found |= {"bytes_before": self.done.before, "bytes_after": self.done.after}
             found |= {"width": self.done.width, "height": self.done.height, "notes": list(self.done.notes)}
-            found |= {name: round(value, 4) for name, value in self.done.reached.items()}
+            rounded = {name: round(v, 4) if isinstance(v, float) else v for name, v in self.done.reached.items()}
+            found |= rounded
         if self.error:
             found["error"] = self.error
         if self.error or self.differs:

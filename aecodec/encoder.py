@@ -60,7 +60,7 @@ def analyse(
         for core, outer in windows(whole, d.analysis_halo, whole.height, whole.width, window):
             x = started.get(core) if started else None
             if x is None:
-                x = m.analysis_start(_window(m, pictures, outer.scaled(LATENT)))
+                x = m.analysis_start(part_of(m, pictures, outer.scaled(LATENT)))
             if started is not None:
                 started[core] = x
             latents = m.analysis_end(x, factors_of(m.analysis_rate, tiling.plane[outer.rows, outer.columns]))
@@ -69,7 +69,7 @@ def analyse(
     return y
 
 
-def _window(m: Model, pictures: Sequence[Pixels], part: Box) -> Array:
+def part_of(m: Model, pictures: Sequence[Pixels], part: Box) -> Array:
     """Floats ``[B, H, W, 3]`` in 0..1 of a part that may reach beyond the pictures, whose edges are repeated there."""
     x = m.ops.xp.stack([m.ops.array(pixels[part.rows, part.columns]) for pixels in pictures])
     x = repeat_edge(x, part.height, part.width) / 255

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from aecodec import Codec
 from aecodec.cli.process import unwinding_on_signals
 
+from . import anomalies as anomalies_module
 from . import codecs, images, measure, metrics, pictures, plot, text
 from . import effort as effort_module
 from . import everyday as everyday_module
@@ -417,6 +418,34 @@ def overhead(data: Data = None) -> None:
     found = measure_files(Codec(device="cpu"), [s.path for s in samples], "psnr")
     for quality, bpp, ratio in zip(found["quality"], found["bpp"], found["disk_over_estimate"], strict=True):
         print(f"quality {quality:3}: {bpp:.3f} bpp on disk, {ratio:.4f} times the estimate")
+
+
+@app.command()
+def anomalies(
+    data: Annotated[Path, typer.Option(help="A folder of photographs of one series.")],
+    weights: Annotated[str, typer.Option(help="Installed ones by name, or a file.")] = "base",
+    seeds: Annotated[int, typer.Option(min=1, help="How many times to draw halves and defects.")] = 3,
+) -> None:
+    """ROC AUC of `aecodec anomalies` on blocks with defects that are drawn into half the pictures, and of a peer."""
+    try:
+        codec = Codec(device="cpu", weights=weights)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    with _progress() as bar:
+        samples, _ = _survey(data, bar)
+        if len(samples) < 4:
+            raise typer.BadParameter(f"{len(samples)} pictures in {data}: at least four are needed")
+        originals = [images.read(sample.path)[0].convert("RGB") for sample in samples]
+        task = bar.add_task("pictures", total=seeds * (len(originals) - len(originals) // 2))
+        show = partial(_advance, bar, task, 1)
+        found = [anomalies_module.measure(originals, codec, seed, show) for seed in range(seeds)]
+    kinds = (*anomalies_module.KINDS, "all")
+    print(f"{'ROC AUC':20}" + "".join(f"{kind:>10}" for kind in kinds))
+    for name in found[0]:
+        means = (statistics.mean(run[name][kind] for run in found) for kind in kinds)
+        print(f"{name:20}" + "".join(f"{mean:10.3f}" for mean in means))
+    lowest = min(run[anomalies_module.OURS]["all"] for run in found)
+    print(f"{len(originals)} pictures, means of {seeds} seeds; the lowest of aecodec's over all kinds: {lowest:.3f}")
 
 
 @app.command()

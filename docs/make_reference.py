@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 import aecodec
-from aecodec import arguments, codec, container, errors, image, roi
+from aecodec import anomalies, arguments, codec, container, denoising, errors, features, image, roi, sampling
 from aecodec.cli import app
 
 FOLDER = Path(__file__).parent
@@ -25,6 +25,12 @@ OTHERS = (
     "for wrong usage. What nobody foresaw, a mistake in the program, shows its traceback, and is an error as any in a "
     "batch, which goes on; elsewhere it ends with 1. SIGINT ends a batch with 130, SIGTERM with 143, SIGHUP with 129."
 )
+USES = {  # of the model as an autoencoder, which a program imports from their modules
+    features: ("features", "nearest", "latents"),
+    anomalies: ("fit", "heat_map"),
+    sampling: ("sample",),
+    denoising: ("denoise",),
+}
 VALUES = {int: "integer", float: "number", str: "text", Path: "path"}
 
 
@@ -114,6 +120,15 @@ def api() -> str:
     parts += ["## Codec", _signature("aecodec.Codec", codec.Codec.__init__), *_prose(codec.Codec)]
     for name, method in methods.items():
         parts += [f"### Codec.{name}", _signature(f"Codec.{name}", method), *_prose(method)]
+    parts.append("## The model as an autoencoder")
+    for module, chosen in USES.items():
+        parts += _prose(module)
+        for name in chosen:
+            path, function = f"{module.__name__}.{name}", getattr(module, name)
+            parts += [f"### {path.removeprefix('aecodec.')}", _signature(path, function), *_prose(function)]
+    scores = anomalies.Detector.scores
+    parts += ["### anomalies.Detector", *_prose(anomalies.Detector), _signature("Detector.scores", scores)]
+    parts += _prose(scores)
     shown = "\n".join(parts)
     return "\n\n".join([*parts, "## Types", *_types(shown), "## Errors and warnings", *_prose(errors)]) + "\n"
 
@@ -146,7 +161,7 @@ def _annotation(node: Any) -> str:
 def _types(text: str) -> list[str]:
     """The definitions of the names of ours in the signatures, and in these definitions."""
     lines, classes = {}, {}
-    modules, wanted = (arguments, container, roi, image), re.findall(r"(?:[:>\[|]) ?([A-Z]\w+)", text)
+    modules, wanted = (arguments, container, roi, image, features), re.findall(r"(?:[:>\[|]) ?([A-Z]\w+)", text)
     for name in wanted:
         module = next((m for m in modules if re.search(rf"^{name} = ", inspect.getsource(m), re.M)), None)
         if module and name not in lines:

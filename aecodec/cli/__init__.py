@@ -1,12 +1,14 @@
 """The command line: it parses, calls and prints.
 
-`pictures`, `inspection` and `training` hold its commands, which import what they need when they are called.
+`pictures`, `inspection`, `autoencoder` and `training` hold its commands, which import what they need when they are
+called.
 """
 
 from typing import Annotated
 
 import typer
 
+from .autoencoder import anomalies, denoise, features, sample
 from .inspection import doctor, info, verify
 from .options import Debug
 from .pictures import compress, decompress
@@ -42,5 +44,5 @@ def main(
         raise typer.Exit
 
 
-for command in (compress, decompress, info, verify, doctor, train, curve, export):
+for command in (compress, decompress, info, verify, doctor, features, anomalies, sample, denoise, train, curve, export):
     app.command()(command)

@@ -113,12 +113,19 @@ class Model:
     """
 
     def __init__(
-        self, tensors: Tensors, design: Design | former.Design, device: str, torch: bool, objective: str = "psnr"
+        self,
+        tensors: Tensors,
+        design: Design | former.Design,
+        device: str,
+        torch: bool,
+        objective: str = "psnr",
+        noise: float = 0.0,
     ):
         """``torch``: whether to compute with torch, which any device but a CPU needs, or else with NumPy."""
         _check(tensors, design)
         self.device, self.design, self.torch = device, design, torch
         self.objective = OBJECTIVES[objective]
+        self.noise = noise  # largest deviation, in grey levels, of the noise that it was trained to remove
         self.id = model_id(tensors)
         networks: Any = former if isinstance(design, former.Design) else structure
         layers = {n: t.astype(np.float32) for n, t in tensors.items() if n.startswith(TRANSFORMS)}
@@ -176,7 +183,8 @@ def load(path: Path, device: str, torch: bool) -> Model:
         design = json.loads(stated["design"])
         kind = Design if "fine" in design else former.Design
         with _lasting(torch):
-            model = Model(load_file(path), kind(**design), device, torch, stated.get("objective", "psnr"))
+            objective, noise = stated.get("objective", "psnr"), float(stated.get("noise", 0))
+            model = Model(load_file(path), kind(**design), device, torch, objective, noise)
     except (SafetensorError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a weights file of this release ({error})") from None
     if model.id.hex() != stated.get("model_id"):
@@ -201,8 +209,13 @@ def shared(path: Path, device: str, torch: bool) -> Model:
         return load_installed(path, device, torch)
 
 
-def write(path: Path, tensors: dict[str, npt.NDArray[Any]], design: dict[str, int], objective: str) -> str:
-    """Write a weights file and return its model id in hexadecimal. ``objective``: what they were trained for."""
+def write(
+    path: Path, tensors: dict[str, npt.NDArray[Any]], design: dict[str, int], objective: str, noise: float = 0.0
+) -> str:
+    """Write a weights file and return its model id in hexadecimal.
+
+    ``objective``, ``noise``: what they were trained for, and to remove. The id depends on neither.
+    """
     identity = model_id(tensors).hex()
     stated = {
         "design": json.dumps(design),
@@ -210,5 +223,7 @@ def write(path: Path, tensors: dict[str, npt.NDArray[Any]], design: dict[str, in
         "objective": objective,
         "prior_digest": EntropyModel(tensors).digest(),
     }
+    if noise:
+        stated["noise"] = str(noise)
     files.write(path, save(tensors, stated))
     return identity

@@ -37,8 +37,8 @@ def export_with_card(checkpoint: Path, out: Path, data: list[Path], valid: Path,
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as scratch:
         weights = Path(scratch) / out.name
-        objective = state["recipe"]["objective"]
-        identity = export(network, weights, files[:: -(-len(files) // FIT_IMAGES)], objective)
+        objective, noise = state["recipe"]["objective"], state["recipe"]["noise"]
+        identity = export(network, weights, files[:: -(-len(files) // FIT_IMAGES)], objective, noise)
         codec = Codec(device="cpu", weights=weights)
         points = measure(codec, valid_files, objective)
         if out.exists() and not force:

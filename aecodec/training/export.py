@@ -64,12 +64,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def export(network: Network, out: Path, images: Sequence[Path], objective: str) -> str:
+def export(network: Network, out: Path, images: Sequence[Path], objective: str, noise: float = 0.0) -> str:
     """Write the weights file ``out``, its tables and readout fitted on ``images``; returns the model id."""
     tensors, codec = freeze(network), draft(network)
     fit_tables(tensors, codec, images)
     tensors["readout"] = fit_readout(codec, images[:: -(-len(images) // READOUT_IMAGES)])
-    return weights.write(out, tensors, asdict(network.design), objective)
+    return weights.write(out, tensors, asdict(network.design), objective, noise)
 
 
 def draft(network: Network) -> Codec:
