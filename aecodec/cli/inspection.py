@@ -100,15 +100,13 @@ def verify(
 ) -> None:
     """Check files: every checksum and every symbol."""
     from .. import files, planning
-    from ..batch import Done
+    from ..work import Verification
 
     found, _ = or_exit(planning.expand, paths, recursive, {".aec"})
-    codec = load_codec(device, weights, max_pixels)
+    verification = Verification(load_codec(device, weights, max_pixels))
 
     def work(job: "Job", _: "Progress") -> "Done":
-        data = files.read(job.source)
-        h = codec.verify(data)
-        return Done(len(data), 0, h.width, h.height, f"ok  {h.width}x{h.height} {h.mode}")
+        return verification(files.read(job.source), "-")[1]
 
     checked = [planning.Job(path, files.STANDARD) for path, _ in found]
     run(checked, work, at_once=jobs, report=report, stream=sys.stdout, quiet=quiet, as_json=as_json)

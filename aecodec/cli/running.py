@@ -87,7 +87,7 @@ def run(
 
     if overwrite and skip:
         wrong_usage("--overwrite and --skip-existing exclude each other")
-    results: list[batch.Result] = []
+    total = batch.Total()
     for line in () if quiet else left:
         print(batch.printable(line), file=sys.stderr)
     start = time.perf_counter()
@@ -97,7 +97,7 @@ def run(
     ):
 
         def tell(result: batch.Result) -> None:
-            results.append(result)
+            total.add(result)
             log.add(result.record())
             if as_json:
                 print(result.trace, end="", file=sys.stderr)
@@ -106,13 +106,13 @@ def run(
                 show("\n".join(batch.printable(line) for line in [*result.trace.splitlines(), result.line]))
 
         batch.run(planned, work, tell, advance, at_once, overwrite, skip or recursive, debugging.get(), differs)
-    if len(results) + len(left) > 1 and not quiet:
-        print(batch.total(results, len(left), time.perf_counter() - start), file=sys.stderr)
-    if not quiet and (differing := sum(bool(result.differs) for result in results)):
-        print(f"{differing} skipped, but not as asked for: --overwrite makes them anew", file=sys.stderr)
+    if total.counts.total() + len(left) > 1 and not quiet:
+        print(total.line(len(left), time.perf_counter() - start), file=sys.stderr)
+    if total.differing and not quiet:
+        print(f"{total.differing} skipped, but not as asked for: --overwrite makes them anew", file=sys.stderr)
     if log.error:
         print(f"{report}: {log.error}", file=sys.stderr)
-    raise typer.Exit(batch.common_code([*(result.code for result in results), int(bool(log.error))]))
+    raise typer.Exit(batch.common_code([*total.codes, int(bool(log.error))]))
 
 
 @contextmanager
