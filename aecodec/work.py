@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from . import container, files, formats, roi, targets
-from .batch import Done, Progress, size
-from .codec import Codec, Rectangle
+from .arguments import Progress, Rectangle
+from .batch import Done, size
+from .codec import Codec
 from .container import DEFAULT_QUALITY
 from .errors import AecError, TargetMissed
 from .image import Picture, stripped
