@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -124,7 +124,7 @@ class Place:
         kinds = (fs.FileType.File, fs.FileType.Directory, fs.FileType.NotFound)  # the last: links that lead nowhere
         return sorted((f.base_name, f.type == fs.FileType.Directory, f.size or 0) for f in found if f.type in kinds)
 
-    def walk(self, suffixes: set[str]) -> Iterator[list[tuple[str, int]]]:
+    def walk(self, suffixes: Set[str]) -> Iterator[list[tuple[str, int]]]:
         """The files with these suffixes, folder by folder: each name, relative to this one, and its size in bytes.
 
         As on one machine, links are followed, no folder is searched twice, and a folder that cannot be read is among
@@ -162,7 +162,7 @@ class Place:
             raise OSError(_sentence(error)) from None
 
 
-def _wanted(name: str, suffixes: set[str]) -> bool:
+def _wanted(name: str, suffixes: Set[str]) -> bool:
     path = PurePosixPath(name)
     return path.suffix.lower() in suffixes and not path.name.startswith("._")  # what macOS keeps beside a file
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from .. import container
-from .options import Debug, Device, Jobs, MaxPixels, Out, Overwrite, Quiet, Recursive, Report, Skip, Weights, as_path
-from .running import load_codec, or_exit, run, wrong_usage
+from .cluster import Address, Engine, ShardSize, on_ray, plan, run_on_ray
+from .options import Debug, Device, Jobs, MaxPixels, Out, Overwrite, Quiet, Recursive, Report, Skip, Weights, as_out
+from .running import check_existing, load_codec, or_exit, run, wrong_usage
 
 if TYPE_CHECKING:
     from ..arguments import Progress
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 def compress(
     images: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            parser=as_path, help="Images or folders, or - for standard input; or an image and the .aec file to write."
+            parser=as_out, help="Images or folders, or - for standard input; or an image and the .aec file to write."
         ),
     ],
     out: Out = None,
@@ -83,6 +84,12 @@ def compress(
     skip_existing: Skip = False,
     recursive: Recursive = False,
     jobs: Jobs = 1,
+    engine: Engine = "threads",
+    address: Address = None,
+    shards: ShardSize = None,
+    shard_format: Annotated[
+        Literal["tar", "parquet"], typer.Option(help="Of --shards: tars as WebDataset has them, or Parquet.")
+    ] = "tar",
     report: Report = None,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -102,7 +109,12 @@ def compress(
     target = or_exit(targets.one_target, goals) if set(goals.values()) != {None} else None
     if strict and not target:
         wrong_usage("--strict goes with one of the options that begin with --target")
-    planned, left = or_exit(planning.plan, images, out, recursive, files.image_suffixes(), ".aec")
+    check_existing(overwrite, skip_existing)
+    distributed = on_ray(engine, address, jobs, recursive, bool(out), delete_source=delete_source)
+    if shards and not distributed:
+        wrong_usage("--shards goes with --engine ray")
+    suffixes, sources = files.image_suffixes(), [] if distributed else [Path(text) for text in images]
+    planned, left = or_exit(planning.plan, sources, out, recursive, suffixes, ".aec") if sources else ([], [])
     streams = [path for job in planned for path in (job.source, job.target) if files.is_stream(path)]
     if delete_source and streams:
         wrong_usage(f"--delete-source goes with files, not with {streams[0]}")
@@ -114,6 +126,10 @@ def compress(
         wrong_usage("--delete-source would remove a mask of --roi")
 
     compression = Compression(codec, chosen, target, places, effort, thumbnail, strip, strict)
+    if distributed:
+        to_shards = (shards, shard_format) if shards else None
+        to_do = plan(compression, images, out, suffixes, ".aec", to_shards, overwrite)
+        run_on_ray(to_do, address, jobs, device, report, quiet)
 
     def work(job: "Job", advance: "Progress") -> "Done":
         data = files.read(job.source)
@@ -136,9 +152,9 @@ def compress(
 
 def decompress(
     paths: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            parser=as_path, metavar="FILES", help=".aec files or folders, or -; or an .aec file and the image to write."
+            parser=as_out, metavar="FILES", help=".aec files or folders, or -; or an .aec file and the image to write."
         ),
     ],
     out: Out = None,
@@ -177,6 +193,8 @@ def decompress(
     skip_existing: Skip = False,
     recursive: Recursive = False,
     jobs: Jobs = 1,
+    engine: Engine = "threads",
+    address: Address = None,
     report: Report = None,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -186,9 +204,13 @@ def decompress(
     from ..work import Decompression
 
     asked = or_exit(formats.suffix_of, output_format) if output_format is not None else None
-    planned, _ = or_exit(planning.plan, paths, out, recursive, {".aec"}, asked or ".png")
+    suffix = asked or ".png"
+    check_existing(overwrite, skip_existing)
+    distributed = on_ray(engine, address, jobs, recursive, bool(out), preview=preview)
+    sources = [] if distributed else [Path(text) for text in paths]
+    planned, _ = or_exit(planning.plan, sources, out, recursive, {".aec"}, suffix) if sources else ([], [])
     names = {job: or_exit(formats.image_format, job.target, asked) for job in planned}
-    for name in sorted({*names.values()}):
+    for name in sorted({*names.values()} or {formats.FORMATS[suffix]}):
         or_exit(formats.check_writable, name, output_quality)
     box = or_exit(_rectangle, region) if region is not None else None
     codec = load_codec(device, weights, max_pixels)
@@ -196,6 +218,10 @@ def decompress(
     decompression = Decompression(
         codec, asked, output_quality, small, box, float(Fraction(scale)), preview is not None, salvage
     )
+    if distributed:
+        run_on_ray(
+            plan(decompression, paths, out, {".aec"}, suffix, None, overwrite), address, jobs, device, report, quiet
+        )
 
     def work(job: "Job", _: "Progress") -> "Done":
         encoded, done = decompression(files.read(job.source, preview), str(job.target))

@@ -4,7 +4,8 @@
 what the command line does with ``--engine ray``. Needs the extra [ray].
 """
 
-from .engine import Shards, cluster, run
+from .engine import cluster, run
 from .stages import Compress, Decompress, Features, Latents, Verify
+from .tasks import Plan, Shards
 
-__all__ = ["Compress", "Decompress", "Features", "Latents", "Shards", "Verify", "cluster", "run"]
+__all__ = ["Compress", "Decompress", "Features", "Latents", "Plan", "Shards", "Verify", "cluster", "run"]

@@ -4,15 +4,13 @@ Ray Data runs the stages in `tasks` one after the other for each handful of file
 again what was lost with an actor or a node. No process holds a list of all files.
 """
 
-import errno
 import logging
 import os
 import pickle
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,17 +23,11 @@ from ..batch import Result
 from ..errors import foreseen
 from ..files import UsageError
 from ..storage import Place
-from .tasks import Actor, Work, listed, opened, results_of, write_shard
+from .tasks import Actor, Plan, Shards, listed, opened, results_of, write_shard
 
 PATIENCE = 10.0  # seconds within which a cluster has to answer
-
-
-@dataclass(frozen=True)
-class Shards:
-    """Shards to write: of how many bytes, and of which kind."""
-
-    size: int
-    kind: shards.Kind = "tar"
+SETTINGS = b"\4"  # the type of HTTP/2's first frame, from either side
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + SETTINGS + bytes(5)
 
 
 @contextmanager
@@ -48,6 +40,7 @@ def cluster(address: str | None = None, cores: int = 1) -> Iterator[None]:
     if ray.is_initialized():  # by whoever calls
         yield
         return
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong comes as an exception, too
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         ray.init("local", num_cpus=cores, include_dashboard=False, **quiet)
@@ -65,55 +58,54 @@ def cluster(address: str | None = None, cores: int = 1) -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """Whether anybody listens there, before Ray tries for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    """Whether anybody answers there as Ray does, by HTTP/2, before Ray itself tries for minutes."""
+    host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdigit():
         raise UsageError(f"address {address}: expected auto or host:port")
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return
     try:
-        socket.create_connection((host, int(port)), PATIENCE).close()
+        with socket.create_connection((host, int(port)), PATIENCE) as connection:
+            connection.sendall(HELLO)
+            answer = connection.recv(9)
     except (OSError, OverflowError) as error:
-        raise ConnectionError(f"{address}: no Ray cluster answers: {_first_line(error)}") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConnectionError(f"{address}: no Ray cluster answers: {reason}") from None
+    if answer[3:4] != SETTINGS:
+        raise ConnectionError(f"{address}: no Ray cluster: something else listens there")
 
 
-def run(
-    work: Work,
-    source: Place,
-    target: Place | None,
-    suffixes: set[str],
-    suffix: str,
-    to_shards: Shards | None = None,
-    overwrite: bool = False,
-    on_gpus: bool = True,
-    debug: bool = False,
-) -> Iterator[Result]:
-    """Work on every file below ``source``, whatever becomes of the others; a result for each, as they come.
+def run(plan: Plan, on_gpus: bool = True) -> Iterator[Result]:
+    """Work on every file, whatever becomes of the others; a result for each, as they come, within `cluster`.
 
-    ``source`` is a folder, of which the files with ``suffixes`` count, or one of shards. Below ``target``, each file
-    has the name that it has below the source, but for ``suffix``; without a target, nothing is written. What is there
-    already is skipped, unless it is to be written over. With ``on_gpus``, each actor takes a GPU, if the cluster has
-    any, else a core. Closing the iterator ends the work.
+    With ``on_gpus``, each actor takes a GPU, if the cluster has any, else a core. Closing the iterator ends the work.
 
-    Raises `UsageError`, OSError and `AecError` for what makes all of it impossible.
+    Raises `UsageError`, OSError and `AecError` for what makes all of it impossible: what the places tell, at once,
+    before there is a cluster.
     """
-    if not source.exists():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source.name)
-    first = shards.begin(target) if to_shards and target else 0
+    if not plan.source.exists():
+        raise FileNotFoundError(f"{plan.source.name}: no such file or folder")
+    first = shards.begin(plan.target) if plan.shards and plan.target else 0
+    if plan.overwrite and first and plan.target:
+        raise UsageError(f"{plan.target.name}: holds shards, which are not written over: remove the folder")
+    return _results(plan, on_gpus, first)
+
+
+def _results(plan: Plan, on_gpus: bool, first: int) -> Iterator[Result]:
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.target_max_block_size = 1  # bytes: each row is a block, which one call takes
-    context.execution_options.preserve_order = bool(to_shards)  # for the same shards each time
+    context.execution_options.preserve_order = bool(plan.shards)  # for the same shards each time
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     with DataContext.current(context):
-        listing = _Listing(partial(listed, source, target, suffixes, suffix, bool(to_shards), overwrite))
-        units = ray.data.read_datasource(listing, num_cpus=0, override_num_blocks=1)
         stage = {"batch_size": None, "batch_format": "pyarrow"}
-        if shards.is_sharded(source):
-            units = units.map_batches(partial(opened, source, suffix), num_cpus=0, **stage)
-        arguments = (work, source, target, bool(to_shards), overwrite, debug)
-        made = units.map_batches(Actor, fn_constructor_args=arguments, **_share_of_a_machine(on_gpus), **stage)
+        units = ray.data.read_datasource(_Listing(plan), num_cpus=0, override_num_blocks=1)
+        if shards.is_sharded(plan.source):
+            units = units.map_batches(partial(opened, plan), num_cpus=0, **stage)
+        made = units.map_batches(Actor, fn_constructor_args=(plan,), **_share_of_a_machine(on_gpus), **stage)
         try:
-            if to_shards and target:
-                yield from _into_shards(made, target, to_shards, first)
+            if plan.shards and plan.target:
+                yield from _into_shards(made, plan.target, plan.shards, first)
             else:
                 for unit in made.iter_batches(**stage):
                     yield from results_of(unit)
@@ -136,12 +128,12 @@ def _share_of_a_machine(on_gpus: bool) -> dict[str, Any]:
 class _Listing(Datasource):  # type: ignore[misc]
     """One task that lists."""
 
-    def __init__(self, units: Callable[[], Iterator[Any]]):
+    def __init__(self, plan: Plan):
         super().__init__()
-        self._units = units
+        self._plan = plan
 
     def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
-        return [ReadTask(self._units, BlockMetadata(None, None, None, None))]
+        return [ReadTask(partial(listed, self._plan), BlockMetadata(None, None, None, None))]
 
     def estimate_inmemory_data_size(self) -> None:
         return None

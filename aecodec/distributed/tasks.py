@@ -5,9 +5,9 @@ Each gives the same again where it is done again, under the same names.
 
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -44,6 +44,34 @@ class Work(Protocol):
     def __call__(self, data: bytes, name: str) -> tuple[bytes, Done]: ...
 
 
+@dataclass(frozen=True)
+class Shards:
+    """Shards to write: of how many bytes, and of which kind."""
+
+    size: int
+    kind: shards.Kind = "tar"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done with which files.
+
+    ``source`` is a folder, of which the files with ``suffixes`` count, or one of shards. Below ``target``, each file
+    has the name that it has below the source, but for ``suffix``; or there are ``shards``. Without a target, nothing is
+    written. What is there already is skipped, unless it is to be written over (``overwrite``). With ``debug``, results
+    tell where each error came from.
+    """
+
+    work: Work
+    source: Place
+    target: Place | None
+    suffixes: Set[str]
+    suffix: str
+    shards: Shards | None = None
+    overwrite: bool = False
+    debug: bool = False
+
+
 def _unit(**columns: Any) -> Any:
     """A handful of files as a table of one row; results and entries are given as they are."""
     columns["results"] = [pickle.dumps(result) for result in columns.get("results", ())]
@@ -56,28 +84,27 @@ def results_of(unit: Any) -> Iterator[Result]:
         yield from (pickle.loads(result) for result in row.as_py())
 
 
-def listed(
-    source: Place, target: Place | None, suffixes: set[str], suffix: str, to_shards: bool, overwrite: bool
-) -> Iterator[Any]:
+def listed(plan: Plan) -> Iterator[Any]:
     """The files, and results of those that shards hold already; or the shards of a folder that has some."""
+    source, target = plan.source, plan.target
     if shards.is_sharded(source):
         for shard in shards.find(source):
             yield _unit(shard=PurePosixPath(shard.path).name)
         return
-    finished = shards.Finished(target) if target and to_shards and not overwrite else None
-    for folder in source.walk(suffixes):
+    finished = shards.Finished(target) if target and plan.shards and not plan.overwrite else None
+    for folder in source.walk(plan.suffixes):
         names = [name for name, _ in folder]
-        targets = _targets(names, suffix)
+        targets = _targets(names, plan.suffix)
         there = {name for name, found in zip(names, finished.among(names), strict=True) if found} if finished else set()
-        if there:
+        if target and there:
             yield _unit(results=[_in_a_shard(source / name, target) for name in names if name in there])
-        for group in _grouped([(name, size) for name, size in folder if name not in there]):
+        for group in _grouped((name, size) for name, size in folder if name not in there):
             yield _unit(names=group, targets=[targets[name] for name in group])
 
 
-def _in_a_shard(file: Place, target: Place | None) -> Result:
-    where = target.name if target else ""
-    return Result(Remote(file.name, where), "skipped", f"{file.name}: skipped, in a shard of {where} already")
+def _in_a_shard(file: Place, target: Place) -> Result:
+    line = f"{file.name}: skipped, in a shard of {target.name} already"
+    return Result(Remote(file.name, target.name), "skipped", line)
 
 
 def _targets(names: Sequence[str], suffix: str) -> dict[str, str]:
@@ -101,9 +128,9 @@ def _grouped(sized: Iterable[tuple[Any, int]]) -> Iterator[list[Any]]:
         yield group
 
 
-def opened(source: Place, suffix: str, unit: Any) -> Iterator[Any]:
+def opened(plan: Plan, unit: Any) -> Iterator[Any]:
     """What is in a shard; what is wrong with it is one more result."""
-    place = source / unit["shard"][0].as_py()
+    place = plan.source / unit["shard"][0].as_py()
     broken: list[Exception] = []
 
     def entries() -> Iterator[tuple[Entry, int]]:
@@ -115,7 +142,7 @@ def opened(source: Place, suffix: str, unit: Any) -> Iterator[Any]:
 
     for group in _grouped(entries()):
         names = [entry.key for entry in group]
-        targets = [str(PurePosixPath(name).with_suffix(suffix)) for name in names]
+        targets = [str(PurePosixPath(name).with_suffix(plan.suffix)) for name in names]
         yield _unit(names=names, targets=targets, data=[entry.data for entry in group])
     if broken:
         (error,) = broken
@@ -126,10 +153,8 @@ def opened(source: Place, suffix: str, unit: Any) -> Iterator[Any]:
 class Actor:
     """One codec, for as many units as come."""
 
-    def __init__(self, work: Work, source: Place, target: Place | None, to_shards: bool, overwrite: bool, debug: bool):
-        self._work, self._source, self._target = work, source, target
-        self._to_shards, self._overwrite, self._debug = to_shards, overwrite, debug
-        self._readers = ThreadPoolExecutor(READERS)
+    def __init__(self, plan: Plan):
+        self._plan, self._readers = plan, ThreadPoolExecutor(READERS)
 
     def __call__(self, unit: Any) -> Any:
         (row,) = unit.to_pylist()
@@ -145,31 +170,32 @@ class Actor:
         return _unit(results=results, entries=entries)
 
     def _one(self, name: str, target: str, read: Callable[[], bytes | Result], entries: list[Entry]) -> Result:
-        to_file = self._target and not self._to_shards
-        source, place = self._source / name, self._target / target if self._target and to_file else None
+        source, place = self._plan.source / name, self._place(target)
 
         def do() -> Done | Result:
             data = read()
             if isinstance(data, Result):
                 return data
-            coded, done = self._work(data, target)
+            coded, done = self._plan.work(data, target)
             if place:
                 place.write(coded, source)
-            elif self._to_shards:
+            elif self._plan.shards:
                 entries.append(Entry(name, coded, done.width, done.height, sha256(data).hexdigest()))
             return done
 
-        return outcome(Remote(source.name, place.name if place else "-"), do, self._debug)
+        return outcome(Remote(source.name, place.name if place else "-"), do, self._plan.debug)
 
     def _read(self, name: str, target: str, given: bytes | None) -> bytes | Result:
         """The bytes of a file, or what is to be said if it was worked on before."""
-        source = self._source / name
-        if self._target and not self._to_shards and not self._overwrite:
-            place = self._target / target
-            if place.is_file():
-                difference = self._work.differs(place.open) if isinstance(self._work, Compression) else ""
-                return skipped(Remote(source.name, place.name), difference)
+        source, place, work = self._plan.source / name, self._place(target), self._plan.work
+        if place and not self._plan.overwrite and place.is_file():
+            difference = work.differs(place.open) if isinstance(work, Compression) else ""
+            return skipped(Remote(source.name, place.name), difference)
         return source.read() if given is None else given
+
+    def _place(self, target: str) -> Place | None:
+        """Where a file is to be written, if each becomes one of its own."""
+        return self._plan.target / target if self._plan.target and not self._plan.shards else None
 
 
 def write_shard(target: Place, name: str, *units: Any) -> bytes:
