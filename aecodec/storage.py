@@ -121,7 +121,7 @@ class Place:
         """Of a folder, in order: each name, whether it is a folder, and its size in bytes. None if it is not there."""
         with self._named():
             found = self.system.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
-        kinds = (fs.FileType.File, fs.FileType.Directory, fs.FileType.NotFound)  # the last: links that lead nowhere
+        kinds = (fs.FileType.File, fs.FileType.Directory)
         return sorted((f.base_name, f.type == fs.FileType.Directory, f.size or 0) for f in found if f.type in kinds)
 
     def walk(self, suffixes: Set[str]) -> Iterator[list[tuple[str, int]]]:
