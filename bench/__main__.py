@@ -23,6 +23,7 @@ from aecodec import Codec
 from aecodec.cli.process import unwinding_on_signals
 
 from . import anomalies as anomalies_module
+from . import cluster as cluster_module
 from . import codecs, images, measure, metrics, pictures, plot, text
 from . import effort as effort_module
 from . import everyday as everyday_module
@@ -33,7 +34,6 @@ from . import macs as macs_module
 from . import qualities as qualities_module
 from . import rd as rd_module
 from . import report as report_module
-from . import scale as scale_module
 from . import screens as screens_module
 from . import speed as speed_module
 from .metrics import LABELS
@@ -316,7 +316,7 @@ def everyday(data: Data = None) -> None:
 
 
 @app.command()
-def scale(
+def cluster(
     data: Data = None,
     count: Annotated[int, typer.Option(min=10, help="How many pictures to compress.")] = 2000,
     side: Annotated[int, typer.Option(min=1, max=256, help="Their sides in pixels.")] = 64,
@@ -328,14 +328,14 @@ def scale(
     ] = None,
 ) -> None:
     """Small pictures by threads and by Ray (extra [ray]): start-up, pictures a second, memory of the first process."""
-    runs: dict[str, list[scale_module.Run]] = {name: [] for name in engine or ["threads", "ray"]}
+    runs: dict[str, list[cluster_module.Run]] = {name: [] for name in engine or ["threads", "ray"]}
     with _progress() as bar, tempfile.TemporaryDirectory() as folder:
         samples, _ = _survey(data, bar)
         task = bar.add_task("", total=rounds * len(runs))
-        scale_module.fill(Path(folder, "in"), images.read(samples[0].path)[0], count, side)
+        cluster_module.fill(Path(folder, "in"), images.read(samples[0].path)[0], count, side)
         for turn, name in product(range(rounds), runs):
             told = ["--engine", name, "--jobs", str(jobs), *((option or []) if name == "ray" else [])]
-            runs[name].append(scale_module.compress(Path(folder, "in"), Path(folder, f"{name}{turn}"), count, *told))
+            runs[name].append(cluster_module.compress(Path(folder, "in"), Path(folder, f"{name}{turn}"), count, *told))
             bar.advance(task)
     print(f"{count} pictures of {side}x{side}, --jobs {jobs}, medians of {rounds} runs, on {speed_module.machine()}")
     for name, found in runs.items():
