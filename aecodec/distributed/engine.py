@@ -7,7 +7,9 @@ again what was lost with an actor or a node. No process holds a list of all file
 import logging
 import os
 import pickle
+import signal
 import socket
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -40,17 +42,17 @@ def cluster(address: str | None = None, cores: int = 1) -> Iterator[None]:
     if ray.is_initialized():  # by whoever calls
         yield
         return
+    if address not in (None, "auto"):
+        _knock(str(address))
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong comes as an exception, too
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        ray.init("local", num_cpus=cores, include_dashboard=False, **quiet)
-    else:
-        if address != "auto":
-            _knock(address)
-        try:
-            ray.init(address, **quiet)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ConnectionError(f"{address}: no Ray cluster: {_first_line(error)}") from None
+    here: dict[str, Any] = {} if address else {"num_cpus": cores, "include_dashboard": False}
+    stop = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConnectionError(f"{address or 'this machine'}: no Ray cluster: {_sentence(error)}") from None
+    if threading.current_thread() is threading.main_thread() and stop:
+        signal.signal(signal.SIGTERM, stop)  # which Ray takes over
     try:
         yield
     finally:
@@ -113,7 +115,7 @@ def _results(plan: Plan, on_gpus: bool, first: int) -> Iterator[Result]:
             cause = error.cause
             raise (cause if foreseen(cause) else error) from None
         except ray.exceptions.RayError as error:
-            raise OSError(f"the cluster failed: {_first_line(error)}") from error
+            raise OSError(f"the cluster failed: {_sentence(error)}") from error
 
 
 def _share_of_a_machine(on_gpus: bool) -> dict[str, Any]:
@@ -168,5 +170,7 @@ def _shares(bundles: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield share
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def _sentence(error: BaseException) -> str:
+    """What Ray says in many lines: the first, or where a traceback follows, what that ends with."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1] if any(line.startswith("  File ") for line in lines) else lines[0]
