@@ -328,7 +328,7 @@ def cluster(
     ] = None,
 ) -> None:
     """Small pictures by threads and by Ray (extra [ray]): start-up, pictures a second, memory of the first process."""
-    runs: dict[str, list[cluster_module.Run]] = {name: [] for name in engine or ["threads", "ray"]}
+    runs: dict[str, list[cluster_module.Run]] = {name: [] for name in engine or ["threads", "ray"]}  # ray is the last
     with _progress() as bar, tempfile.TemporaryDirectory() as folder:
         samples, _ = _survey(data, bar)
         task = bar.add_task("", total=rounds * len(runs))
@@ -337,6 +337,10 @@ def cluster(
             told = ["--engine", name, "--jobs", str(jobs), *((option or []) if name == "ray" else [])]
             runs[name].append(cluster_module.compress(Path(folder, "in"), Path(folder, f"{name}{turn}"), count, *told))
             bar.advance(task)
+        if "ray" in runs:
+            again = cluster_module.compress(Path(folder, "in"), Path(folder, "ray0"), count, *told).rate
+            listed = cluster_module.listing(Path(folder, "in"), count)
+            written = cluster_module.writing(Path(folder, "shards"))
     print(f"{count} pictures of {side}x{side}, --jobs {jobs}, medians of {rounds} runs, on {speed_module.machine()}")
     for name, found in runs.items():
         start, rate = (statistics.median(getattr(run, part) for run in found) for part in ("start", "rate"))
@@ -346,6 +350,9 @@ def cluster(
     if len(runs) == 2:
         ratios = [ray.rate / threads.rate for threads, ray in zip(runs["threads"], runs["ray"], strict=True)]
         print(f"ray / threads, by turn: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+    if "ray" in runs:
+        print(f"ray      skips {again:.0f} pictures a second that are done, lists {listed:.0f} and writes", end=" ")
+        print(f"{written / 1e6:.0f} MB a second to a shard, each with one process")
 
 
 @app.command()

@@ -60,6 +60,31 @@ def compress(folder: Path, out: Path, count: int, *options: str) -> Run:
     return Run(times[0], (count - first) / (times[-1] - times[first - 1]), peak)
 
 
+def listing(folder: Path, count: int) -> float:
+    """Files a second that one task lists."""
+    from aecodec import Codec
+    from aecodec.distributed.tasks import Plan, listed
+    from aecodec.storage import Place
+    from aecodec.work import Verification
+
+    plan = Plan(Verification(Codec("cpu")), Place.at(str(folder)), None, {".png"}, ".aec")
+    begun = time.perf_counter()
+    found = sum(len(unit["names"][0]) for unit in listed(plan))
+    assert found == count
+    return count / (time.perf_counter() - begun)
+
+
+def writing(folder: Path, count: int = 2000, size: int = 50_000) -> float:
+    """Bytes a second that one task writes to a shard, a tar of random bytes."""
+    from aecodec import shards
+    from aecodec.storage import Place
+
+    data = random.Random(0).randbytes(size)
+    begun = time.perf_counter()
+    shards.write(Place.at(str(folder)), "000000.tar", [shards.Entry(str(i), data) for i in range(count)])
+    return count * size / (time.perf_counter() - begun)
+
+
 def _peak(process: int) -> int | None:
     """Linux tells."""
     status = Path(f"/proc/{process}/status")

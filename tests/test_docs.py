@@ -77,6 +77,7 @@ def run_python(text: str, namespace: dict[str, Any]) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default:.*multi-threaded:DeprecationWarning")  # from Python 3.12, for forks
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # of two processes for one core
+@pytest.mark.filterwarnings("default:`use_:DeprecationWarning")  # of what Ray itself does
 @pytest.mark.parametrize("blocks", [*README, *sections("QUICKSTART.md"), *sections("COOKBOOK.md")])
 @pytest.mark.usefixtures("place")
 def test_examples_run(blocks: list[tuple[str, str]]) -> None:
