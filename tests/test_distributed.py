@@ -286,7 +286,7 @@ def test_stages_in_a_pipeline(photo: Plane) -> None:
     some: Any = {"batch_size": 2, "num_cpus": 0.2, "concurrency": 1, "fn_constructor_kwargs": {"device": "cpu"}}
     found = rows.map_batches(distributed.Compress, **some).map_batches(distributed.Features, **some).take_all()
     assert {row["key"] for row in found} == set("0123")
-    assert all(row["features"].shape == (320,) for row in found)
+    assert all(row["features"].shape == (640,) for row in found)
 
 
 # The stages, without a cluster
@@ -310,7 +310,7 @@ def test_stages(codec: Codec, photo: Plane, pictures: Path) -> None:
     for stage, name, shape in (
         (distributed.Decompress, "image", (24, 21, 3)),
         (distributed.Latents, "latents", (2, 2, 320)),
-        (distributed.Features, "features", (320,)),
+        (distributed.Features, "features", (640,)),
     ):
         made = stage(device="cpu")(broken)
         assert made[name][0].shape == shape

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from .. import container, errors
 from ..codec import Codec
+from ..features import pooled
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -115,16 +116,16 @@ class Latents(_Stage):
 
 
 class Features(Latents):
-    """.aec files in ``bytes`` become ``features``, ``[N + M]`` float32: the root mean square of each latent channel,
-    as a vector of length 1. How alike two pictures are is the product of theirs.
+    """.aec files in ``bytes`` become ``features``, ``[2 (N + M)]`` float32: their latents, pooled by `features.pooled`.
+
+    They differ from `features.features` of the pictures by what was rounded.
     """
 
     def made(self, value: Any) -> dict[str, Any]:
-        found = np.sqrt((self.codec.latents(value) ** 2).mean((0, 1)))
-        return {"features": found / max(float(np.linalg.norm(found)), 1e-12)}
+        return {"features": pooled(self.codec.latents(value))}
 
     def nothing(self) -> dict[str, Any]:
-        return {"features": np.zeros(self._channels, np.float32)}
+        return {"features": np.zeros(2 * self._channels, np.float32)}
 
 
 def _column(values: list[Any]) -> npt.NDArray[Any]:
