@@ -6,6 +6,7 @@ import threading
 import time
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from .errors import AecError, Corrupt, NotAec, TargetMissed, foreseen
 
 if TYPE_CHECKING:
     from .arguments import Progress
-    from .planning import Job
+    from .planning import Job, Remote
 
 MISSED = 5  # exit code of a target that was missed
 LISTEN = 0.2  # seconds after which a batch that waits looks whether it was interrupted
@@ -35,6 +36,7 @@ class Done:
     notes: Sequence[str] = ()  # what was lost or changed on the way, and whether the file grew
     missed: str = ""  # why what was written is not what was asked for
     reached: Mapping[str, Any] = field(default_factory=dict)  # what a target led to or what was measured, by name
+    lost: bool = False  # whether something of the source is in no file now
 
 
 Work = Callable[["Job", "Progress"], Done]  # called with shares from 0 to 1, if the job takes long
@@ -44,7 +46,7 @@ Work = Callable[["Job", "Progress"], Done]  # called with shares from 0 to 1, if
 class Result:
     """What came of a job."""
 
-    job: "Job"
+    job: "Job | Remote"
     status: Literal["done", "skipped", "failed"]
     line: str  # for people
     code: int = 0  # exit code of a failure
@@ -93,36 +95,50 @@ def run(
         owners.setdefault(os.path.realpath(job.target), job.source)  # one file may have several names
 
     def one(job: "Job", advance: "Progress") -> Result:
-        start = time.perf_counter()
-        to_file = str(job.target) != "-"
-        try:
-            if to_file and (owner := owners[os.path.realpath(job.target)]) != job.source:
-                raise FileExistsError(f"{job.target} is what {owner} becomes")
-            if to_file and not overwrite and job.target.is_file():
-                if skip:
-                    difference = differs(job.target)
-                    line = ", ".join([f"{job.source}: skipped", f"{job.target} exists", *filter(None, [difference])])
-                    return Result(job, "skipped", line, differs=difference)
-                raise FileExistsError(f"{job.target} exists; add --overwrite or --skip-existing")
-            done = work(job, advance)
-        except Exception as error:
-            if isinstance(error, BrokenPipeError) and not to_file:  # nobody reads on
-                raise
-            seconds, name = time.perf_counter() - start, type(error).__name__
-            trace = "".join(traceback.format_exception(error)) if debug or not foreseen(error) else ""
-            return Result(job, "failed", explain(job.source, error), exit_code(error), name, seconds, trace=trace)
-        seconds = time.perf_counter() - start
-        if done.missed:
-            line = f"{job.source}: {done.text}  target missed: {done.missed}"
-            return Result(job, "failed", line, MISSED, TargetMissed.__name__, seconds, done)
-        target = f" -> {job.target}" if to_file else ""
-        return Result(job, "done", f"{job.source}{target}  {done.text}  {seconds:.2f} s", 0, "", seconds, done)
+        def unless_there() -> Done | Result:
+            if str(job.target) != "-":
+                if (owner := owners[os.path.realpath(job.target)]) != job.source:
+                    raise FileExistsError(f"{job.target} is what {owner} becomes")
+                if not overwrite and job.target.is_file():
+                    if skip:
+                        return skipped(job, differs(job.target))
+                    raise FileExistsError(f"{job.target} exists; add --overwrite or --skip-existing")
+            return work(job, advance)
+
+        return outcome(job, unless_there, debug)
 
     if at_once == 1:
         for job in jobs:
             tell(one(job, advance))
     else:
         _side_by_side(jobs, one, tell, at_once)
+
+
+def outcome(job: "Job | Remote", work: Callable[[], Done | Result], debug: bool = False) -> Result:
+    """What comes of a job that ``work`` does. Whatever goes wrong is a result, too; see `run` for ``debug``."""
+    start, to_file = time.perf_counter(), str(job.target) != "-"
+    try:
+        done = work()
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and not to_file:  # nobody reads on
+            raise
+        seconds, name = time.perf_counter() - start, type(error).__name__
+        trace = "".join(traceback.format_exception(error)) if debug or not foreseen(error) else ""
+        return Result(job, "failed", explain(job.source, error), exit_code(error), name, seconds, trace=trace)
+    if isinstance(done, Result):
+        return done
+    seconds = time.perf_counter() - start
+    if done.missed:
+        line = f"{job.source}: {done.text}  target missed: {done.missed}"
+        return Result(job, "failed", line, MISSED, TargetMissed.__name__, seconds, done)
+    target = f" -> {job.target}" if to_file else ""
+    return Result(job, "done", f"{job.source}{target}  {done.text}  {seconds:.2f} s", 0, "", seconds, done)
+
+
+def skipped(job: "Job | Remote", difference: str = "") -> Result:
+    """Of a job whose target exists; ``difference``: how that is not what was asked for."""
+    line = ", ".join([f"{job.source}: skipped", f"{job.target} exists", *filter(None, [difference])])
+    return Result(job, "skipped", line, differs=difference)
 
 
 def _side_by_side(
@@ -153,7 +169,7 @@ def _side_by_side(
             raise
 
 
-def explain(source: Path, error: Exception) -> str:
+def explain(source: object, error: Exception) -> str:
     """What went wrong, with the name of the file."""
     name, reason = str(source), str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
@@ -177,15 +193,31 @@ def common_code(codes: Iterable[int]) -> int:
     return failures.pop() if len(failures) == 1 else int(bool(failures))
 
 
-def total(results: Sequence[Result], left: int, seconds: float) -> str:
-    """A line that sums up; ``left``: how many files were left out."""
-    counts = {status: sum(r.status == status for r in results) for status in ("done", "skipped", "failed")}
-    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    before, after = (sum(getattr(r.done, name) for r in results if r.done) for name in ("before", "after"))
-    line = f"{len(results)} files in {seconds:.1f} s: {said}" + (f", {left} left out" if left else "")
-    if after:
-        line += f"; {size(before)} -> {size(after)}, {max(before, after) / 1e6 / seconds:.1f} MB/s"
-    return line
+class Total:
+    """What came of all jobs, of which no result is kept."""
+
+    def __init__(self) -> None:
+        self.counts = Counter[str]()
+        self.codes = set[int]()
+        self.differing = self._before = self._after = 0
+
+    def add(self, result: Result) -> None:
+        self.counts[result.status] += 1
+        self.codes.add(result.code)
+        self.differing += bool(result.differs)
+        if result.done:
+            self._before += result.done.before
+            self._after += result.done.after
+
+    def line(self, left: int, seconds: float) -> str:
+        """A line that sums up; ``left``: how many files were left out."""
+        counts = {status: self.counts[status] for status in ("done", "skipped", "failed")}
+        said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        line = f"{self.counts.total()} files in {seconds:.1f} s: {said}" + (f", {left} left out" if left else "")
+        if self._after:
+            rate = max(self._before, self._after) / 1e6 / seconds
+            line += f"; {size(self._before)} -> {size(self._after)}, {rate:.1f} MB/s"
+        return line
 
 
 def printable(text: str) -> str:

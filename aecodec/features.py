@@ -34,8 +34,12 @@ def features(codec: Codec, picture: ImageLike) -> Floats:
     >>> features(codec, np.zeros((40, 60), np.uint8)).shape == features(codec, np.zeros((9, 9), np.uint8)).shape
     True
     """
-    y = latents(codec, picture)
-    return np.concatenate([y.mean((0, 1)), y.std((0, 1))])
+    return pooled(latents(codec, picture))
+
+
+def pooled(latents: Floats) -> Floats:
+    """Of latents ``[H, W, C]``, the mean of each channel over the picture, then its standard deviation: ``[2 C]``."""
+    return np.concatenate([latents.mean((0, 1)), latents.std((0, 1))])
 
 
 def nearest(query: Floats, candidates: Floats, count: int = 5) -> list[tuple[int, float]]:

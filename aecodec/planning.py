@@ -18,6 +18,14 @@ class Job:
     target: Path
 
 
+@dataclass(frozen=True)
+class Remote:
+    """One file to read and one to write, by what they are called; they may lie on no disk of this machine."""
+
+    source: str
+    target: str
+
+
 def expand(sources: Sequence[Path], recursive: bool, suffixes: set[str]) -> tuple[list[tuple[Path, Path]], list[str]]:
     """The files that are meant, each with the folder that it was found in, relative to the one that was given.
 

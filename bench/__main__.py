@@ -23,6 +23,7 @@ from aecodec import Codec
 from aecodec.cli.process import unwinding_on_signals
 
 from . import anomalies as anomalies_module
+from . import cluster as cluster_module
 from . import codecs, images, measure, metrics, pictures, plot, text
 from . import effort as effort_module
 from . import everyday as everyday_module
@@ -312,6 +313,46 @@ def everyday(data: Data = None) -> None:
         print(
             f"{command} --jobs {jobs}: {count} files {small:.1f} s, their pixels in 4 {few:.1f} s, {small / few:.2f} x"
         )
+
+
+@app.command()
+def cluster(
+    data: Data = None,
+    count: Annotated[int, typer.Option(min=10, help="How many pictures to compress.")] = 2000,
+    side: Annotated[int, typer.Option(min=1, max=256, help="Their sides in pixels.")] = 64,
+    jobs: Annotated[int, typer.Option(min=1, help="How many at once.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="How often to compress them, in turns.")] = 3,
+    engine: Annotated[list[str] | None, typer.Option(help="threads or ray, or both unless told.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="What else to tell Ray's runs, such as --option=--shards=10MB.")
+    ] = None,
+) -> None:
+    """Small pictures by threads and by Ray (extra [ray]): start-up, pictures a second, memory of the first process."""
+    runs: dict[str, list[cluster_module.Run]] = {name: [] for name in engine or ["threads", "ray"]}  # ray is the last
+    with _progress() as bar, tempfile.TemporaryDirectory() as folder:
+        samples, _ = _survey(data, bar)
+        task = bar.add_task("", total=rounds * len(runs))
+        cluster_module.fill(Path(folder, "in"), images.read(samples[0].path)[0], count, side)
+        for turn, name in product(range(rounds), runs):
+            told = ["--engine", name, "--jobs", str(jobs), *((option or []) if name == "ray" else [])]
+            runs[name].append(cluster_module.compress(Path(folder, "in"), Path(folder, f"{name}{turn}"), count, *told))
+            bar.advance(task)
+        if "ray" in runs:
+            again = cluster_module.compress(Path(folder, "in"), Path(folder, "ray0"), count, *told).rate
+            listed = cluster_module.listing(Path(folder, "in"), count)
+            written = cluster_module.writing(Path(folder, "shards"))
+    print(f"{count} pictures of {side}x{side}, --jobs {jobs}, medians of {rounds} runs, on {speed_module.machine()}")
+    for name, found in runs.items():
+        start, rate = (statistics.median(getattr(run, part) for run in found) for part in ("start", "rate"))
+        peaks = [run.peak / 1e6 for run in found if run.peak]
+        memory = f"{statistics.median(peaks):.0f} MB" if peaks else "unknown"
+        print(f"{name:8} {start:6.1f} s until the first, then {rate:6.1f} pictures a second; peak of memory {memory}")
+    if len(runs) == 2:
+        ratios = [ray.rate / threads.rate for threads, ray in zip(runs["threads"], runs["ray"], strict=True)]
+        print(f"ray / threads, by turn: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+    if "ray" in runs:
+        print(f"ray      skips {again:.0f} pictures a second that are done, lists {listed:.0f} and writes", end=" ")
+        print(f"{written / 1e6:.0f} MB a second to a shard, each with one process")
 
 
 @app.command()

@@ -26,6 +26,7 @@ PIPES = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with name
 INTERRUPTS = pytest.mark.skipif(os.name == "nt", reason="no process asks another one to end by a signal here")
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.aec"))
+SECRET = "a-secret"  # of the S3 server in this process
 SMALL = Design(64, 32, 32, 16, 8, 16, 16, 16, 1, 2, 2, 1)  # as the design that is trained, but quick
 
 
@@ -125,3 +126,16 @@ def one_photo(tmp_path: Path, photo: Plane) -> Path:
     path.mkdir()
     Image.fromarray(photo[:200, :240]).save(path / "photo.png")
     return path
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The URL of a place in the bucket of an S3 server in this process, with room for its name."""
+    moto, boto3 = pytest.importorskip("moto.server"), pytest.importorskip("boto3")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = {"aws_access_key_id": "a-key", "aws_secret_access_key": SECRET, "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}", **options).create_bucket(Bucket="bucket")
+    yield f"s3://a-key:{SECRET}@bucket/{{}}?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    server.stop()

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ def sections(name: str) -> Iterator[Any]:
     for section in re.split(r"^## ", (DOCS / name).read_text("utf-8"), flags=re.M)[1:]:
         title = section.splitlines()[0]
         if blocks := re.findall(r"^```(python|sh)\n(.*?)^```$", section, re.M | re.S):
-            yield pytest.param(blocks, id=f"{name}: {title}")
+            absent = "--engine ray" in section and not find_spec("ray")
+            marks = [pytest.mark.skipif(absent, reason="needs the extra [ray]")]
+            yield pytest.param(blocks, id=f"{name}: {title}", marks=marks)
 
 
 # the section of the README that shows what there is
@@ -74,6 +77,7 @@ def run_python(text: str, namespace: dict[str, Any]) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default:.*multi-threaded:DeprecationWarning")  # from Python 3.12, for forks
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # of two processes for one core
+@pytest.mark.filterwarnings("default:`use_:DeprecationWarning")  # of what Ray itself does
 @pytest.mark.parametrize("blocks", [*README, *sections("QUICKSTART.md"), *sections("COOKBOOK.md")])
 @pytest.mark.usefixtures("place")
 def test_examples_run(blocks: list[tuple[str, str]]) -> None:

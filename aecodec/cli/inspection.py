@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import container
-from .options import Debug, Device, Jobs, MaxPixels, Quiet, Recursive, Report, Weights, as_path
+from .cluster import Address, Engine, on_ray, plan, run_on_ray
+from .options import Debug, Device, Jobs, MaxPixels, Quiet, Recursive, Report, Weights, as_out, as_path
 from .running import debugging, load_codec, or_exit, run, say_error
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _held(path: Path) -> dict[str, Any]:
 
 
 def verify(
-    paths: Annotated[list[Path], typer.Argument(parser=as_path, metavar="FILES", help=".aec files or folders, or -.")],
+    paths: Annotated[list[str], typer.Argument(parser=as_out, metavar="FILES", help=".aec files or folders, or -.")],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the lines of --report in place of those for people.")
     ] = False,
@@ -94,21 +95,25 @@ def verify(
     max_pixels: MaxPixels = container.MAX_PIXELS,
     recursive: Recursive = False,
     jobs: Jobs = 1,
+    engine: Engine = "threads",
+    address: Address = None,
     report: Report = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Check files: every checksum and every symbol."""
     from .. import files, planning
-    from ..batch import Done
+    from ..work import Verification
 
-    found, _ = or_exit(planning.expand, paths, recursive, {".aec"})
-    codec = load_codec(device, weights, max_pixels)
+    distributed = on_ray(engine, address, jobs, recursive, True)
+    found, _ = ([], []) if distributed else or_exit(planning.expand, [*map(Path, paths)], recursive, {".aec"})
+    verification = Verification(load_codec(device, weights, max_pixels))
+    if distributed:
+        to_do = plan(verification, paths, None, {".aec"}, ".aec")
+        run_on_ray(to_do, address, jobs, device, report, quiet, sys.stdout, as_json)
 
     def work(job: "Job", _: "Progress") -> "Done":
-        data = files.read(job.source)
-        h = codec.verify(data)
-        return Done(len(data), 0, h.width, h.height, f"ok  {h.width}x{h.height} {h.mode}")
+        return verification(files.read(job.source), "-")[1]
 
     checked = [planning.Job(path, files.STANDARD) for path, _ in found]
     run(checked, work, at_once=jobs, report=report, stream=sys.stdout, quiet=quiet, as_json=as_json)

@@ -1,17 +1,17 @@
 """The commands that turn pictures into files and back."""
 
 import os
-from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .. import container, errors
-from .options import Debug, Device, Jobs, MaxPixels, Out, Overwrite, Quiet, Recursive, Report, Skip, Weights, as_path
-from .running import load_codec, or_exit, run, wrong_usage
+from .. import container
+from .cluster import Address, Engine, ShardSize, on_ray, plan, run_on_ray
+from .options import Debug, Device, Jobs, MaxPixels, Out, Overwrite, Quiet, Recursive, Report, Skip, Weights, as_out
+from .running import check_existing, load_codec, or_exit, run, wrong_usage
 
 if TYPE_CHECKING:
     from ..arguments import Progress
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 def compress(
     images: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            parser=as_path, help="Images or folders, or - for standard input; or an image and the .aec file to write."
+            parser=as_out, help="Images or folders, or - for standard input; or an image and the .aec file to write."
         ),
     ],
     out: Out = None,
@@ -84,13 +84,19 @@ def compress(
     skip_existing: Skip = False,
     recursive: Recursive = False,
     jobs: Jobs = 1,
+    engine: Engine = "threads",
+    address: Address = None,
+    shards: ShardSize = None,
+    shard_format: Annotated[
+        Literal["tar", "parquet"], typer.Option(help="Of --shards: tars as WebDataset has them, or Parquet.")
+    ] = "tar",
     report: Report = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Compress images to .aec files."""
     from .. import files, planning, roi, targets
-    from ..batch import Done, size
+    from ..work import Compression
 
     goals: dict[str, float | None] = {
         "size": target_bytes,
@@ -103,7 +109,12 @@ def compress(
     target = or_exit(targets.one_target, goals) if set(goals.values()) != {None} else None
     if strict and not target:
         wrong_usage("--strict goes with one of the options that begin with --target")
-    planned, left = or_exit(planning.plan, images, out, recursive, files.image_suffixes(), ".aec")
+    check_existing(overwrite, skip_existing)
+    distributed = on_ray(engine, address, jobs, recursive, bool(out), delete_source=delete_source)
+    if shards and not distributed:
+        wrong_usage("--shards goes with --engine ray")
+    suffixes, sources = files.image_suffixes(), [] if distributed else [Path(text) for text in images]
+    planned, left = or_exit(planning.plan, sources, out, recursive, suffixes, ".aec") if sources else ([], [])
     streams = [path for job in planned for path in (job.source, job.target) if files.is_stream(path)]
     if delete_source and streams:
         wrong_usage(f"--delete-source goes with files, not with {streams[0]}")
@@ -114,46 +125,36 @@ def compress(
     if delete_source and any(os.path.realpath(job.source) in masks for job in planned):
         wrong_usage("--delete-source would remove a mask of --roi")
 
+    compression = Compression(codec, chosen, target, places, effort, thumbnail, strip, strict)
+    if distributed:
+        to_shards = (shards, shard_format) if shards else None
+        to_do = plan(compression, images, out, suffixes, ".aec", to_shards, overwrite)
+        run_on_ray(to_do, address, jobs, device, report, quiet)
+
     def work(job: "Job", advance: "Progress") -> "Done":
         data = files.read(job.source)
         before, digest = len(data), files.digest(data) if delete_source else b""
-        opened = files.open_picture(data, max_pixels)
-        picture = opened.stripped() if strip else opened
+        picture = compression.open(data)
         del data  # large pictures leave no room to spare
-        height, width, _ = picture.pixels.shape
-        offsets = roi.offsets(places, height, width) if places else None
-        if target:
-            coded, scores, missed = codec._reach(picture, *target, offsets, effort, thumbnail, advance)
-            if missed and strict:
-                raise errors.TargetMissed(missed, coded)
-        else:
-            coded, scores, missed = (
-                codec.compress(picture, chosen, roi=offsets, effort=effort, thumbnail=thumbnail, progress=advance),
-                {},
-                "",
-            )
+        coded, done = compression.encode(picture, before, advance)
         files.write(job.target, coded, job.source)
-        bpp = len(coded) * 8 / (width * height)
-        reached = {"quality": container.read_header(coded, max_pixels).quality, "bpp": bpp, **scores} if target else {}
-        notes = [*picture.notes, *(["larger than its source"] if len(coded) > before else [])]
-        told = f"{_in_words(reached)}{_in_brackets(notes)}"
-        text = f"{size(before)} -> {size(len(coded))}  {bpp:.3f} bpp{told}"
-        if delete_source and not missed:
-            if not picture.notes:  # nothing goes that was not kept
+        if delete_source and not done.missed:
+            if not done.lost:  # nothing goes that was not kept
                 files.delete_source(job.source, job.target, digest, coded, codec.verify)
-            text += "  source stays" if picture.notes else "  source deleted"
-        return Done(before, len(coded), width, height, text, notes, missed, reached)
+            done = replace(done, text=f"{done.text}  source {'stays' if done.lost else 'deleted'}")
+        return done
 
-    # no file tells which target or regions it was made for
-    differs = partial(_difference, codec.model.id, None if target or regions else chosen, strip)
+    def differs(target: Path) -> str:
+        return compression.differs(lambda: target.open("rb"))
+
     run(planned, work, overwrite, skip_existing, recursive, jobs, report, differs, left, slow=effort > 0, quiet=quiet)
 
 
 def decompress(
     paths: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            parser=as_path, metavar="FILES", help=".aec files or folders, or -; or an .aec file and the image to write."
+            parser=as_out, metavar="FILES", help=".aec files or folders, or -; or an .aec file and the image to write."
         ),
     ],
     out: Out = None,
@@ -192,54 +193,42 @@ def decompress(
     skip_existing: Skip = False,
     recursive: Recursive = False,
     jobs: Jobs = 1,
+    engine: Engine = "threads",
+    address: Address = None,
     report: Report = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Decompress .aec files to PNG, or to what --format or the suffix of --out says."""
     from .. import files, formats, planning
-    from ..batch import Done, size
+    from ..work import Decompression
 
     asked = or_exit(formats.suffix_of, output_format) if output_format is not None else None
-    planned, _ = or_exit(planning.plan, paths, out, recursive, {".aec"}, asked or ".png")
+    suffix = asked or ".png"
+    check_existing(overwrite, skip_existing)
+    distributed = on_ray(engine, address, jobs, recursive, bool(out), preview=preview)
+    sources = [] if distributed else [Path(text) for text in paths]
+    planned, _ = or_exit(planning.plan, sources, out, recursive, {".aec"}, suffix) if sources else ([], [])
     names = {job: or_exit(formats.image_format, job.target, asked) for job in planned}
-    for name in sorted({*names.values()}):
+    for name in sorted({*names.values()} or {formats.FORMATS[suffix]}):
         or_exit(formats.check_writable, name, output_quality)
     box = or_exit(_rectangle, region) if region is not None else None
     codec = load_codec(device, weights, max_pixels)
 
+    decompression = Decompression(
+        codec, asked, output_quality, small, box, float(Fraction(scale)), preview is not None, salvage
+    )
+    if distributed:
+        run_on_ray(
+            plan(decompression, paths, out, {".aec"}, suffix, None, overwrite), address, jobs, device, report, quiet
+        )
+
     def work(job: "Job", _: "Progress") -> "Done":
-        data, shrunk, damage = files.read(job.source, preview), float(Fraction(scale)), ""
-        if salvage:
-            image, damage = codec.salvage(data, region=box, scale=shrunk)
-        elif preview is not None:
-            image = codec.preview(data, region=box, scale=shrunk)
-        else:
-            image = codec.decompress(data, region=box, scale=shrunk)
-        image, changed = formats.fit(image, names[job])
-        encoded, left_out = formats.encode_picture(image, names[job], output_quality, small)
+        encoded, done = decompression(files.read(job.source, preview), str(job.target))
         files.write(job.target, encoded, job.source)
-        notes = [*([damage] if damage else []), *changed, *left_out]
-        text = f"{size(len(data))}  {image.width}x{image.height} {image.mode}{_in_brackets(notes)}"
-        return Done(len(data), len(encoded), image.width, image.height, text, notes)
+        return done
 
     run(planned, work, overwrite, skip_existing, recursive, jobs, report, quiet=quiet)
-
-
-def _difference(model: bytes, quality: int | None, strip: bool, target: Path) -> str:
-    """How an .aec file that exists is not what was asked for, if its start tells."""
-    from ..image import stripped
-
-    try:
-        with target.open("rb") as file:
-            header, metadata = container.read_start(file)
-    except (OSError, errors.AecError) as error:
-        return f"which cannot be read: {error}"
-    if header.model != model:
-        return "made with other weights"
-    if strip and metadata != stripped(metadata):
-        return "made without --strip"
-    return "" if quality in (None, header.quality) else f"made with quality {header.quality} in place of {quality}"
 
 
 def _rectangle(text: str) -> tuple[int, int, int, int]:
@@ -253,16 +242,3 @@ def _rectangle(text: str) -> tuple[int, int, int, int]:
         raise ValueError(f"region {text}: expected x,y,width,height")
     x, y, width, height = map(int, numbers)
     return x, y, width, height
-
-
-def _in_words(reached: Mapping[str, float]) -> str:
-    """The quality and the score that a target led to."""
-    from .. import targets
-
-    words = {"quality": "quality {}", **{name: scale.words for name, scale in targets.SCALES.items()}}
-    said = [words[name].format(value) for name, value in reached.items() if name in words]
-    return f"  {', '.join(said)}" if said else ""
-
-
-def _in_brackets(notes: Iterable[str]) -> str:
-    return "".join(f"  ({note})" for note in notes)

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
@@ -15,7 +16,7 @@ from .. import errors
 
 if TYPE_CHECKING:
     from ..arguments import Progress
-    from ..batch import Work
+    from ..batch import Result, Work
     from ..codec import Codec
     from ..planning import Job
 
@@ -52,6 +53,11 @@ def say_error(error: Exception, message: str) -> None:
     print(printable(message), file=sys.stderr)
 
 
+def check_existing(overwrite: bool, skip: bool) -> None:
+    if overwrite and skip:
+        wrong_usage("--overwrite and --skip-existing exclude each other")
+
+
 def load_codec(device: str, weights: str | None, max_pixels: int, needs_torch: str = "") -> "Codec":
     """``needs_torch``: what for. The codec then computes with it, too."""
     from .. import devices
@@ -83,11 +89,28 @@ def run(
     ``quiet``: a line for each failure alone; ``as_json``: the report's lines, of all.
     """
     from .. import batch
+
+    check_existing(overwrite, skip)
+    with reporting(planned, report, left, overwrite, stream, slow, quiet, as_json) as (tell, advance):
+        batch.run(planned, work, tell, advance, at_once, overwrite, skip or recursive, debugging.get(), differs)
+
+
+@contextmanager
+def reporting(
+    planned: "Sequence[Job]",
+    report: Path | None = None,
+    left: Sequence[str] = (),
+    overwrite: bool = False,
+    stream: TextIO | None = None,
+    slow: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> "Iterator[tuple[Callable[[Result], None], Progress]]":
+    """What to call with each result, and with the share of a job; in the end, sum up and exit with that code."""
+    from .. import batch
     from ..report import Report
 
-    if overwrite and skip:
-        wrong_usage("--overwrite and --skip-existing exclude each other")
-    results: list[batch.Result] = []
+    total = batch.Total()
     for line in () if quiet else left:
         print(batch.printable(line), file=sys.stderr)
     start = time.perf_counter()
@@ -96,8 +119,8 @@ def run(
         progress_bar(len(planned), stream or sys.stderr, slow, quiet) as (show, advance),
     ):
 
-        def tell(result: batch.Result) -> None:
-            results.append(result)
+        def tell(result: "Result") -> None:
+            total.add(result)
             log.add(result.record())
             if as_json:
                 print(result.trace, end="", file=sys.stderr)
@@ -105,14 +128,22 @@ def run(
             elif result.code or not quiet:
                 show("\n".join(batch.printable(line) for line in [*result.trace.splitlines(), result.line]))
 
-        batch.run(planned, work, tell, advance, at_once, overwrite, skip or recursive, debugging.get(), differs)
-    if len(results) + len(left) > 1 and not quiet:
-        print(batch.total(results, len(left), time.perf_counter() - start), file=sys.stderr)
-    if not quiet and (differing := sum(bool(result.differs) for result in results)):
-        print(f"{differing} skipped, but not as asked for: --overwrite makes them anew", file=sys.stderr)
+        yield tell, advance
+    if total.counts.total() + len(left) > 1 and not quiet:
+        print(total.line(len(left), time.perf_counter() - start), file=sys.stderr)
+    if total.differing and not quiet:
+        print(f"{total.differing} skipped, but not as asked for: --overwrite makes them anew", file=sys.stderr)
     if log.error:
         print(f"{report}: {log.error}", file=sys.stderr)
-    raise typer.Exit(batch.common_code([*(result.code for result in results), int(bool(log.error))]))
+    raise typer.Exit(batch.common_code([*total.codes, int(bool(log.error))]))
+
+
+def extra(module: str, name: str) -> Any:
+    """A module of the package that an extra is needed for."""
+    try:
+        return import_module(f"aecodec.{module}")
+    except ModuleNotFoundError as error:
+        wrong_usage(f"{error.name} is missing: pip install 'aecodec[{name}]'")
 
 
 @contextmanager
@@ -127,7 +158,7 @@ def progress_bar(
     from rich.console import Console
 
     with progress.Progress(console=Console(file=stream), transient=True) as bar:
-        task = bar.add_task("", total=count)
+        task = bar.add_task("", total=count or None)
         done = 0
 
         def show(line: str) -> None:

@@ -1,14 +1,13 @@
 """The commands that train models; what they call needs the extra [train]."""
 
 import sys
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from .options import Debug
-from .running import or_exit, wrong_usage
+from .running import extra, or_exit
 
 
 def train(
@@ -35,7 +34,7 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a model (needs the extra [train]). Under torchrun, the processes share the work."""
-    loop = _training("loop")
+    loop = extra("training.loop", "train")
     asked = {"hours": hours, "objective": objective, "noise": noise}
     asked = {name: value for name, value in asked.items() if value is not None}
     or_exit(loop.train, data, out, asked, valid, resume, init, patience)
@@ -48,7 +47,7 @@ def curve(
 ) -> None:
     """Draw how a training run went: loss and BD-rate over time (needs the extra [train])."""
     target = out or run / "curve.png"
-    or_exit(_training("curve").draw, run, target)
+    or_exit(extra("training.curve", "train").draw, run, target)
     print(target, file=sys.stderr)
 
 
@@ -61,12 +60,5 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Turn a checkpoint into a weights file and its model card (needs the extra [train])."""
-    card = _training("card")
+    card = extra("training.card", "train")
     or_exit(card.export_with_card, checkpoint, out, data, valid, force)
-
-
-def _training(module: str) -> Any:
-    try:
-        return import_module(f"aecodec.training.{module}")
-    except ModuleNotFoundError as error:
-        wrong_usage(f"{error.name} is missing: pip install 'aecodec[train]'")
