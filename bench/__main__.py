@@ -23,6 +23,7 @@ from aecodec import Codec
 from aecodec.cli.process import unwinding_on_signals
 
 from . import anomalies as anomalies_module
+from . import autoencoders as autoencoders_module
 from . import cluster as cluster_module
 from . import codecs, images, measure, metrics, pictures, plot, text
 from . import effort as effort_module
@@ -107,6 +108,13 @@ def rd(
     text.print_rd(found)
     if out:
         print(page)
+
+
+@app.command("autoencoders")
+def autoencoders(out: Out = None) -> None:
+    """The targets of autoencoders on scikit-learn's digits; with --out: targets.json and the guide's pictures."""
+    _make(out)
+    autoencoders_module.run(out)
 
 
 @contextlib.contextmanager

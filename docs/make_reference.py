@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -47,12 +47,21 @@ def cli() -> str:
         _wrap(f"{group.help} `python -m aecodec` is the same command, and each command has `--help` or `-h`."),
         "\n".join(_options(group)),
     ]
-    for name, command in group.commands.items():
+    for name, command in _commands(group):
         parts += [f"## aecodec {name}", _code(command.help), f"```sh\n{_usage(name, command)}\n```"]
         parts += ["\n".join(table) for table in (_arguments(command), _options(command)) if table]
     rows = [f"| {code[:1]} | {code[2:]} |" for code in codes.split(", ")]
     parts += [f"## {title}", "\n".join(["| code | |", "|---|---|", *rows]), _wrap(f"Of several files: {when} {OTHERS}")]
     return "\n\n".join(parts) + "\n"
+
+
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and commands, those of groups in it too."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name, command
 
 
 def _usage(name: str, command: Any) -> str:

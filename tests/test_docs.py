@@ -78,7 +78,9 @@ def run_python(text: str, namespace: dict[str, Any]) -> None:
 @pytest.mark.filterwarnings("default:.*multi-threaded:DeprecationWarning")  # from Python 3.12, for forks
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # of two processes for one core
 @pytest.mark.filterwarnings("default:`use_:DeprecationWarning")  # of what Ray itself does
-@pytest.mark.parametrize("blocks", [*README, *sections("QUICKSTART.md"), *sections("COOKBOOK.md")])
+@pytest.mark.parametrize(
+    "blocks", [*README, *sections("QUICKSTART.md"), *sections("COOKBOOK.md"), *sections("AUTOENCODERS.md")]
+)
 @pytest.mark.usefixtures("place")
 def test_examples_run(blocks: list[tuple[str, str]]) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}

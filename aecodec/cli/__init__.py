@@ -1,15 +1,16 @@
 """The command line: it parses, calls and prints.
 
-`pictures`, `inspection`, `autoencoder` and `training` hold its commands, which import what they need when they are
-called.
+`pictures`, `inspection`, `autoencoder`, `autoencoders` and `training` hold its commands, which import what they need
+when they are called.
 """
 
 from typing import Annotated
 
 import typer
 
-from .autoencoder import anomalies, denoise, features, sample
+from .autoencoders import ae_app
 from .inspection import doctor, info, verify
+from .latents import anomalies, denoise, features, sample
 from .options import Debug
 from .pictures import compress, decompress
 from .process import flush, open_streams, unwinding_on_signals
@@ -46,3 +47,4 @@ def main(
 
 for command in (compress, decompress, info, verify, doctor, features, anomalies, sample, denoise, train, curve, export):
     app.command()(command)
+app.add_typer(ae_app, name="ae")
