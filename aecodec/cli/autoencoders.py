@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .. import files
 from ..errors import TorchMissing
 from .running import or_exit
 
@@ -51,6 +50,8 @@ def _run(work: Callable[[], Any]) -> Any:
 
 
 def _write(result: dict[str, Any], out: Path) -> None:
+    from .. import files
+
     files.write(out.with_suffix(".json"), (json.dumps(result, indent=1) + "\n").encode())
     shown = {k: v for k, v in result.items() if isinstance(v, int | float | str)}
     typer.echo(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()))
@@ -158,6 +159,7 @@ def features(
 
         import numpy as np
 
+        from .. import files
         from ..autoencoders.data import load
         from ..autoencoders.estimators import load as load_model
 
