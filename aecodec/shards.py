@@ -31,6 +31,9 @@ MARK = "about.json"  # what is in it from the beginning on
 TOGETHER = 64  # pictures in a row group of Parquet, which is what is read at once
 DIGITS = 6  # of a shard's number, and of a picture's in it
 END = 1024  # zeros at the end of a tar
+OURS = r"[0-9]{6,}\.(tar|parquet)|\.[0-9]{6,}\.(tar|parquet)\.[0-9a-f]+\.partial"  # what a run may leave half done
+MOST = {"json": 1 << 20, "aec": 1 << 30}  # bytes of a file in a shard: what is read of a sample
+RATIO = 1000  # how many times its own size a Parquet file may inflate to: .aec files do not compress
 
 SCHEMA = pa.schema(
     [
@@ -126,13 +129,34 @@ def _read_tar(file: Any) -> Iterator[Entry]:
         with tarfile.open(fileobj=file, mode="r|", bufsize=AHEAD) as tar:
             members = (member for member in tar if member.isfile())
             for sample, parts in groupby(members, lambda member: _sample(member.name)[0]):
-                found = {_sample(member.name)[1]: tar.extractfile(member).read() for member in parts}  # type: ignore[union-attr]
+                named = ((_sample(member.name)[1], member) for member in parts)
+                found = {suffix: _content(tar, member, MOST[suffix]) for suffix, member in named if suffix in MOST}
                 if "aec" in found:
                     about = json.loads(found.get("json", b"{}"))
                     known = {name: about[name] for name in ("width", "height", "sha256") if name in about}
-                    yield Entry(about.get("key", sample), found["aec"], **known)
-    except (tarfile.TarError, EOFError, ValueError, TypeError, AttributeError) as error:
+                    yield _checked(Entry(about.get("key", sample), found["aec"], **known))
+    except Corrupt:
+        raise
+    except (tarfile.TarError, EOFError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Corrupt(f"no tar of the WebDataset kind: {error}") from None
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
+    if member.size > most:  # which a sparse file has in a few bytes
+        raise Corrupt(f"more than {most} bytes in {member.name}")
+    content: bytes = tar.extractfile(member).read()  # type: ignore[union-attr]
+    return content
+
+
+def _checked(entry: Entry) -> Entry:
+    """An entry that somebody else may have written. Raises `Corrupt`."""
+    if not isinstance(entry.key, str) or not isinstance(entry.data, bytes):
+        raise Corrupt("a key that is no text, or a picture that is no bytes")
+    try:
+        entry.key.encode()
+    except UnicodeEncodeError:
+        raise Corrupt(f"a key that is no UTF-8: {entry.key!a}") from None
+    return entry
 
 
 def _sample(name: str) -> tuple[str, str]:
@@ -153,10 +177,17 @@ def _read_parquet(file: Any) -> Iterator[Entry]:
         if there[:2] != ["key", "bytes"]:
             raise Corrupt("no shard: a Parquet file without the columns key and bytes")
         names = ["data" if name == "bytes" else name for name in there]
-        for batch in opened.iter_batches(TOGETHER, columns=there):
-            for row in zip(*(batch.column(name).to_pylist() for name in there), strict=True):
-                yield Entry(**dict(zip(names, row, strict=True)))
-    except (pa.ArrowInvalid, OSError) as error:
+        left = RATIO * file.seek(0, io.SEEK_END)
+        for batch in opened.iter_batches(1, columns=there):  # one: a dictionary may hold a large value once for many
+            (row,) = batch.to_pylist()
+            entry = _checked(Entry(**dict(zip(names, (row[name] for name in there), strict=True))))
+            left -= len(entry.data) + 1
+            if left < 0 or len(entry.data) > MOST["aec"]:
+                raise Corrupt(f"more bytes than pictures have: {len(entry.data)} in {entry.key}")
+            yield entry
+    except UnicodeDecodeError as error:
+        raise Corrupt(f"a key that is no UTF-8: {error}") from None
+    except (pa.ArrowException, OSError) as error:
         raise Truncated(f"the shard is cut, or no Parquet: {str(error).partition(chr(10))[0]}") from None
 
 
@@ -167,10 +198,10 @@ def find(place: Place) -> list[Place]:
     """
     if place.is_file():
         return [place]
-    children = [name for name, is_folder, _ in place.children() if not is_folder and _is_shard(name)]
-    if is_sharded(place):
-        parts = _manifest(place)
-        children = [name for name in children if _part(name) in parts]
+    if is_sharded(place):  # also those that are lost: what reads them fails
+        children = sorted(part.removesuffix(".parquet") for part in _manifest(place))
+    else:
+        children = [name for name, is_folder, _ in place.children() if not is_folder and _is_shard(name)]
     if not children:
         raise FileNotFoundError(f"{place.name}: no shards are there")
     return [place / name for name in children]
@@ -184,15 +215,20 @@ def is_sharded(folder: Place) -> bool:
 def begin(folder: Place) -> int:
     """Make a folder ready for shards; the number of the next one.
 
-    What a run that was stopped left there without its part of the manifest is removed. Raises `UsageError` for a folder
-    with shards of something else, and OSError.
+    What a run that was stopped left there without its part of the manifest is removed, and the part of a shard that is
+    lost, so that its pictures are made again. Raises `UsageError` for a folder with shards of something else, and
+    OSError.
     """
     parts = _manifest(folder)
-    stray = [name for name, is_folder, _ in folder.children() if not is_folder and _is_shard(name)]
-    stray = [name for name in stray if _part(name) not in parts]
+    there = {name for name, is_folder, _ in folder.children() if not is_folder}
+    stray = sorted(name for name in there if _is_shard(name) and _part(name) not in parts)
     if is_sharded(folder):
-        for name in stray:
-            (folder / name).remove()
+        for name in there:
+            if re.fullmatch(OURS, name) and _part(name) not in parts:
+                (folder / name).remove()
+        for part in parts:
+            if part.removesuffix(".parquet") not in there:
+                (folder / MANIFEST / part).remove()
     elif stray:
         raise UsageError(f"{folder.name}: holds shards of something else, such as {stray[0]}")
     else:
@@ -210,8 +246,10 @@ class Finished:
             with place.open() as file:
                 try:
                     keys = parquet.ParquetFile(file).read(["key"]).column("key").to_pylist()
-                except (pa.ArrowException, OSError):
-                    raise Corrupt(f"{place.name}: no part of a manifest; without it, its shard is made anew") from None
+                except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError):
+                    keys = [None]
+                if not all(isinstance(key, str) for key in keys):
+                    raise Corrupt(f"{place.name}: no part of a manifest; without it, its shard is made anew")
             found.append(_digests(keys))
         self._sorted = np.sort(np.concatenate(found))
 

@@ -108,6 +108,74 @@ def test_parquet_of_something_else(tmp_path: Path) -> None:
         list(shards.read(Place.at(str(tmp_path / "a.parquet"))))
 
 
+def sparse(size: int) -> bytes:
+    """A tar of 2048 bytes with a picture that has as many as one likes."""
+    member = tarfile.TarInfo("1.aec")
+    member.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(size), "GNU.sparse.name": "1.aec"}
+    member.size = 1
+    return member.tobuf(tarfile.PAX_FORMAT) + bytes(512 + shards.END)
+
+
+def tar_of(**members: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for suffix, content in members.items():
+            member = tarfile.TarInfo(f"1.{suffix}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (sparse(100 << 30), "more than 1073741824 bytes in 1.aec"),
+        (tar_of(json=bytes((1 << 20) + 1), aec=b""), "more than 1048576 bytes in 1.json"),
+        (tar_of(json=b"[" * 200000, aec=b""), "recursion"),
+        (tar_of(json=b'{"key": 5}', aec=b""), "a key that is no text"),
+        (tar_of(json=b'{"key": null}', aec=b""), "a key that is no text"),
+        (tar_of(json=b'{"key": "\\ud800"}', aec=b""), "a key that is no UTF-8"),
+    ],
+)
+def test_hostile_tars(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.tar").write_bytes(content)
+    with pytest.raises(Corrupt, match=message):
+        list(shards.read(Place.at(str(tmp_path / "a.tar"))))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"key": [1], "bytes": [b""]}, "a key that is no text"),
+        ({"key": ["a"], "bytes": [None]}, "a picture that is no bytes"),
+        ({"key": pa.array([b"\xff"]).cast(pa.string(), safe=False), "bytes": [b""]}, "no UTF-8"),
+        ({"key": ["a"], "bytes": [bytes(10 << 20)]}, "more bytes than pictures have"),
+    ],
+)
+def test_hostile_parquet(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    parquet.write_table(pa.table(columns), tmp_path / "a.parquet", compression="zstd")
+    with pytest.raises(Corrupt, match=message):
+        list(shards.read(Place.at(str(tmp_path / "a.parquet"))))
+
+
+def test_a_shard_that_is_lost(folder: Place) -> None:
+    filled(folder, count=3)
+    (folder / "000001.tar").remove()
+    assert len(shards.find(folder)) == 3
+    with pytest.raises(FileNotFoundError, match=r"000001\.tar"):
+        list(ShardDataset(folder.path, len, shuffle=0))
+    assert shards.begin(folder) == 3
+    assert len(shards.Finished(folder)) == 8  # the others are made again
+
+
+def test_only_what_a_run_left_is_removed(folder: Place) -> None:
+    filled(folder, count=1)
+    for name in ("mine.tar", "000007.tar", ".000007.tar.0123456789abcdef.partial"):
+        (folder / name).write(b"")
+    shards.begin(folder)
+    assert [name for name, _, _ in folder.children()] == ["000000.tar", "manifest", "mine.tar"]
+
+
 def test_what_a_run_that_was_stopped_left(folder: Place) -> None:
     filled(folder, count=3)
     (folder / "manifest" / "000001.tar.parquet").remove()
@@ -144,6 +212,10 @@ def test_a_manifest_that_is_cut(folder: Place) -> None:
     part.write(part.read()[:100])
     with pytest.raises(Corrupt, match=r"000000\.tar\.parquet"):
         shards.Finished(folder)
+    for columns in ({"name": ["a"]}, {"key": [1]}, {"key": [None]}):
+        parquet.write_table(pa.table(columns), part.path)
+        with pytest.raises(Corrupt, match=r"000000\.tar\.parquet"):
+            shards.Finished(folder)
 
 
 # As a data set
