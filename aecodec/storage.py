@@ -60,6 +60,12 @@ class Place:
         """Its path, if it lies on a disk of this machine."""
         return Path(self.path) if isinstance(self.system, fs.LocalFileSystem) else None
 
+    def is_same(self, other: "Place") -> bool:
+        """Whether both names, links followed, stand for one place."""
+        if self.local and other.local:
+            return os.path.realpath(self.local) == os.path.realpath(other.local)
+        return bool(self.system == other.system) and self.path == other.path
+
     def is_file(self) -> bool:
         return bool(self._info().is_file)
 
@@ -122,7 +128,7 @@ class Place:
         with self._named():
             found = self.system.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
         kinds = (fs.FileType.File, fs.FileType.Directory)
-        return sorted((f.base_name, f.type == fs.FileType.Directory, f.size or 0) for f in found if f.type in kinds)
+        return sorted((_name(f), f.type == fs.FileType.Directory, f.size or 0) for f in found if f.type in kinds)
 
     def walk(self, suffixes: Set[str]) -> Iterator[list[tuple[str, int]]]:
         """The files with these suffixes, folder by folder: each name, relative to this one, and its size in bytes.
@@ -140,7 +146,10 @@ class Place:
                 searched.add(real)
             try:
                 children = place.children()
+                lost = bool(folder) and not children and not place.exists()  # or its name is no UTF-8
             except OSError:
+                lost = True
+            if lost:
                 yield [(folder, 0)]
                 continue
             joined = [(f"{folder}/{name}" if folder else name, is_folder, size) for name, is_folder, size in children]
@@ -160,6 +169,14 @@ class Place:
             raise OSError(_sentence(error)) from None
         except pa.ArrowException as error:
             raise OSError(_sentence(error)) from None
+
+
+def _name(info: Any) -> str:
+    """Of a file; where it is no UTF-8, one that tells which, but opens nothing."""
+    try:
+        return str(info.base_name)
+    except UnicodeDecodeError as error:
+        return bytes(error.object).decode(errors="backslashreplace")
 
 
 def _wanted(name: str, suffixes: Set[str]) -> bool:

@@ -32,7 +32,7 @@ import ray
 from aecodec import distributed, shards
 from aecodec.distributed import Plan, Shards, engine, tasks
 from aecodec.storage import Place
-from aecodec.work import Compression
+from aecodec.work import Compression, Decompression
 
 from .conftest import SECRET
 
@@ -150,6 +150,35 @@ def test_shards_are_opened(pictures: Path, tmp_path: Path, kind: shards.Kind) ->
     (unit,) = tasks.opened(unpacking, next(tasks.listed(unpacking)))
     (result,) = tasks.results_of(unit)
     assert (result.code, result.line[: len(broken.name) + 18]) == (3, f"{broken.name}: the shard is cut")
+
+
+def test_hostile_keys(tmp_path: Path, photo: Plane) -> None:
+    """Nothing is written but below the target."""
+    source, target, codec = Place.at(str(tmp_path / "packed")), Place.at(str(tmp_path / "a" / "b")), Codec("cpu")
+    shards.begin(source)
+    out = ["../../up.jpg", "x/../../../up.jpg", "..\\up.jpg"]
+    keys = [*out, "", "/", "nul\0", str(tmp_path / "absolute.jpg"), "a.jpg", "a.png"]
+    data = codec.compress(photo[:8, :8])
+    shards.write(source, "000000.tar", [shards.Entry(key, data) for key in keys])
+    (tmp_path / "packed" / "000000.tar").chmod(0o600)
+    todo = Plan(Decompression(codec), source, target, {".aec"}, ".png")
+    units = [part for unit in tasks.listed(todo) for part in tasks.opened(todo, unit)]
+    results = [result for unit in units for result in tasks.results_of(tasks.Actor(todo)(unit))]
+    assert Counter(result.status for result in results) == {"failed": 6, "done": 3}
+    assert sum("leads out of the folder" in result.line for result in results) == 3
+    made = [path for path in tmp_path.rglob("*") if path.is_file() and "packed" not in path.parts]
+    assert {path.name for path in made} == {"absolute.jpg.png", "a.jpg.png", "a.png"}
+    assert all(path.is_relative_to(tmp_path / "a" / "b") for path in made)
+    assert {path.stat().st_mode & 0o777 for path in made} == {0o600}, "no more than may read the shard"
+
+
+def test_a_target_that_is_the_source(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(pictures)
+    with pytest.raises(UsageError, match="shards go to another folder"):
+        distributed.run(plan(pictures, Place.at(str(tmp_path / "link")), to_shards=Shards(1)))
+    assert not (pictures / "manifest").exists()
+    with pytest.raises(UsageError, match="a file, where a folder is expected"):
+        distributed.run(plan(pictures / "a" / "01.png", Place.at(str(tmp_path / "out"))))
 
 
 @pytest.mark.parametrize(

@@ -140,3 +140,12 @@ def test_credentials_that_fail(closed: int) -> None:
             call()
         assert "\n" not in str(error.value)
         assert SECRET not in str(error.value)
+
+
+def test_names_that_open_nothing(tmp_path: Path) -> None:
+    """They are listed, for what reads them to fail, and the others go on."""
+    (tmp_path / "good.png").touch()
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")) / "x").mkdir(parents=True)
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")).touch()
+    found = [name for folder in Place.at(str(tmp_path)).walk({".png"}) for name, _ in folder]
+    assert found == [r"\xff.png", "good.png", r"\xff"]

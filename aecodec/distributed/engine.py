@@ -87,6 +87,10 @@ def run(plan: Plan, on_gpus: bool = True) -> Iterator[Result]:
     """
     if not plan.source.exists():
         raise FileNotFoundError(f"{plan.source.name}: no such file or folder")
+    if plan.source.is_file():
+        raise UsageError(f"{plan.source.name}: a file, where a folder is expected")
+    if plan.shards and plan.target and plan.target.is_same(plan.source):
+        raise UsageError(f"{plan.target.name}: holds the pictures; shards go to another folder")
     first = shards.begin(plan.target) if plan.shards and plan.target else 0
     if plan.overwrite and first and plan.target:
         raise UsageError(f"{plan.target.name}: holds shards, which are not written over: remove the folder")

@@ -4,6 +4,7 @@ Each gives the same again where it is done again, under the same names.
 """
 
 import pickle
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from .. import shards
 from ..batch import Done, Result, exit_code, explain, outcome, skipped
-from ..errors import AecError
+from ..errors import AecError, Corrupt
 from ..planning import Remote
 from ..shards import Entry
 from ..storage import Place
@@ -31,7 +32,7 @@ UNIT = pa.schema(
         ("names", pa.list_(pa.string())),  # relative to the source
         ("targets", pa.list_(pa.string())),  # relative to the target
         ("data", pa.list_(pa.binary())),
-        ("shard", pa.string()),  # which holds the files, and is still to be read
+        ("shard", pa.string()),  # which holds the files; without names, it is still to be read
         ("results", pa.list_(pa.binary())),  # of files that were worked on, pickled
         ("entries", pa.list_(pa.struct(list(shards.SCHEMA)))),  # for shards that are to be written
     ]
@@ -109,9 +110,14 @@ def _in_a_shard(file: Place, target: Place) -> Result:
 
 def _targets(names: Sequence[str], suffix: str) -> dict[str, str]:
     """What the files of a folder become. Where two would be called the same, both keep their suffix."""
-    wanted = {name: str(PurePosixPath(name).with_suffix(suffix)) for name in names}
+    wanted = {name: str(PurePosixPath(name).with_suffix(suffix)) if name else name for name in names}
     claims = Counter(target.casefold() for target in wanted.values())
     return {name: name + suffix if claims[target.casefold()] > 1 else target for name, target in wanted.items()}
+
+
+def _is_below(name: str) -> bool:
+    """Whether what a folder has under this name lies in it: others may have written the shard, or the store."""
+    return ".." not in re.split(r"[/\\]", name)
 
 
 def _grouped(sized: Iterable[tuple[Any, int]]) -> Iterator[list[Any]]:
@@ -142,8 +148,10 @@ def opened(plan: Plan, unit: Any) -> Iterator[Any]:
 
     for group in _grouped(entries()):
         names = [entry.key for entry in group]
-        targets = [str(PurePosixPath(name).with_suffix(plan.suffix)) for name in names]
-        yield _unit(names=names, targets=targets, data=[entry.data for entry in group])
+        # a.jpg and a.png may lie in different shards
+        targets = [name if name.endswith(plan.suffix) else name + plan.suffix for name in names]
+        shard = PurePosixPath(place.path).name
+        yield _unit(names=names, targets=targets, data=[entry.data for entry in group], shard=shard)
     if broken:
         (error,) = broken
         line, code = explain(place.name, error), exit_code(error)
@@ -164,12 +172,15 @@ class Actor:
         given = row["data"] or [None] * len(row["names"])
         read = [self._readers.submit(self._read, *job) for job in zip(row["names"], row["targets"], given, strict=True)]
         results = [
-            self._one(name, target, future.result, entries)
+            self._one(name, target, row["shard"] or name, future.result, entries)
             for name, target, future in zip(row["names"], row["targets"], read, strict=True)
         ]
         return _unit(results=results, entries=entries)
 
-    def _one(self, name: str, target: str, read: Callable[[], bytes | Result], entries: list[Entry]) -> Result:
+    def _one(
+        self, name: str, target: str, file: str, read: Callable[[], bytes | Result], entries: list[Entry]
+    ) -> Result:
+        """What comes of the picture ``name``, which lies in ``file``."""
         source, place = self._plan.source / name, self._place(target)
 
         def do() -> Done | Result:
@@ -178,7 +189,7 @@ class Actor:
                 return data
             coded, done = self._plan.work(data, target)
             if place:
-                place.write(coded, source)
+                place.write(coded, self._plan.source / file)
             elif self._plan.shards:
                 entries.append(Entry(name, coded, done.width, done.height, sha256(data).hexdigest()))
             return done
@@ -188,6 +199,8 @@ class Actor:
     def _read(self, name: str, target: str, given: bytes | None) -> bytes | Result:
         """The bytes of a file, or what is to be said if it was worked on before."""
         source, place, work = self._plan.source / name, self._place(target), self._plan.work
+        if place and not _is_below(target):
+            raise Corrupt("a name that leads out of the folder that is written to")
         if place and not self._plan.overwrite and place.is_file():
             difference = work.differs(place.open) if isinstance(work, Compression) else ""
             return skipped(Remote(source.name, place.name), difference)
