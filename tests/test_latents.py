@@ -217,6 +217,9 @@ def test_sampling(tmp_path: Path) -> None:
     assert run("sample", "--size", "40x24", "-o", out).exit_code == 0
     with Image.open(out) as found:
         assert found.size == (40, 24)
+    result = run("sample", "--size", "16384x1", "-o", tmp_path / "wide.webp")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "exceeds WebP limit" in result.stderr
 
 
 def test_denoising(pictures: Path, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def sample(
     codec = load_codec(device, weights, max_pixels)
     width, height = map(int, sides.groups())
     picture = or_exit(partial(sampling.sample, codec, width, height, quality=quality, seed=seed))
-    encoded, _ = formats.encode_picture(picture, name)
+    encoded, _ = or_exit(formats.encode_picture, picture, name)
     or_exit(files.write, target, encoded)
 
 
