@@ -54,6 +54,8 @@ class ShardDataset(IterableDataset[tuple[str, Any]]):
         self.rank, self.ranks = _rank() if rank is None or ranks is None else (rank, ranks)
         if not 0 <= self.rank < self.ranks:
             raise ValueError(f"rank {self.rank} of {self.ranks}: expected 0 to {self.ranks - 1}")
+        if self.shuffle < 0:
+            raise ValueError(f"shuffle {self.shuffle}: expected 0 or more")
         self._epoch = self._taken = 0
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
@@ -95,11 +97,18 @@ class ShardDataset(IterableDataset[tuple[str, Any]]):
         self._epoch, self._taken = epoch, 0
 
     def state_dict(self) -> dict[str, int]:
-        """Where it stands: the epoch, and how many pictures of it were given."""
-        return {"epoch": self._epoch, "taken": self._taken}
+        """Where it stands: the epoch, how many pictures of it were given, and what their order depends on."""
+        return {"epoch": self._epoch, "taken": self._taken, **self._order()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from there. Raises ValueError where the order is another one, so that pictures would be left out."""
+        for name, value in self._order().items():
+            if state[name] != value:
+                raise ValueError(f"the state of a data set with {name} {state[name]}, this one has {value}")
         self._epoch, self._taken = state["epoch"], state["taken"]
+
+    def _order(self) -> dict[str, int]:
+        return {"seed": self.seed, "shuffle": self.shuffle, "ranks": self.ranks, "shards": len(self.shards)}
 
 
 class _Pixels:

@@ -265,7 +265,11 @@ def test_it_goes_on_where_it_stopped(folder: Place) -> None:
     later = ShardDataset(folder.path, len, shuffle=5, rank=1, ranks=2)
     later.load_state_dict(pickle.loads(pickle.dumps(dataset.state_dict())))
     assert before + list(later) == whole
-    assert later.state_dict() == {"epoch": 3, "taken": 0}
+    assert later.state_dict() == {"epoch": 3, "taken": 0, "seed": 0, "shuffle": 5, "ranks": 2, "shards": 5}
+    for name, other in (("seed", 1), ("shuffle", 4), ("ranks", 3)):
+        dataset = ShardDataset(folder.path, len, **{"shuffle": 5, "rank": 1, "ranks": 2, name: other})
+        with pytest.raises(ValueError, match=f"a data set with {name} "):
+            dataset.load_state_dict(later.state_dict())
 
 
 def test_pictures_and_what_is_wrong_with_one(folder: Place, codec: Codec, photo: Plane) -> None:
