@@ -164,7 +164,8 @@ def heat_map(pixels: Plane, scores: Floats, threshold: float) -> Plane:
     There is some red from half the threshold on, and no more from twice the threshold on.
     """
     height, width, _ = pixels.shape
-    heat = np.log2((scores / threshold).clip(0.5, 2)) * 0.4 + 0.4
+    smallest = float(np.finfo(np.float32).tiny)  # of a threshold: it is 0 where all normal blocks are the same
+    heat = np.log2((scores / max(threshold, smallest)).clip(0.5, 2)) * 0.4 + 0.4
     heat = heat.repeat(LATENT, 0).repeat(LATENT, 1)[:height, :width, None]
     gray = pixels.mean(2, keepdims=True)
     shown: Plane = (gray * (1 - heat) + np.array([255.0, 0, 0]) * heat).round().astype(np.uint8)

@@ -95,6 +95,10 @@ def test_flat_normal_pictures(codec: Codec) -> None:
     scores = detector.scores(other)
     assert np.isfinite(scores).all()
     assert scores.argmax() == 0
+    black = anomalies.fit(codec, [np.zeros((1, 1), np.uint8)] * 2)
+    assert black.threshold == 0
+    shown = anomalies.heat_map(np.zeros((1, 32, 1), np.uint8), np.array([[0, 1]], np.float32), black.threshold)
+    assert [shown[0, x, 0] > 100 for x in (0, 16)] == [False, True]
 
 
 @pytest.mark.parametrize(("count", "quantile", "message"), [(1, 0.9, "at least two"), (2, 1.0, "quantile 1.0")])
