@@ -172,6 +172,13 @@ def test_hostile_keys(tmp_path: Path, photo: Plane) -> None:
     assert {path.stat().st_mode & 0o777 for path in made} == {0o600}, "no more than may read the shard"
 
 
+def test_nothing_found(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no files found"):
+        next(engine._some(iter(()), Place.at(str(tmp_path))))
+    results = [tasks._in_a_shard(Place.at(name), Place.at(str(tmp_path))) for name in ("a", "b")]
+    assert list(engine._some(iter(results), Place.at(str(tmp_path)))) == results
+
+
 def test_a_target_that_is_the_source(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(pictures)
     with pytest.raises(UsageError, match="shards go to another folder"):

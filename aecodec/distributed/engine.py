@@ -94,7 +94,16 @@ def run(plan: Plan, on_gpus: bool = True) -> Iterator[Result]:
     first = shards.begin(plan.target) if plan.shards and plan.target else 0
     if plan.overwrite and first and plan.target:
         raise UsageError(f"{plan.target.name}: holds shards, which are not written over: remove the folder")
-    return _results(plan, on_gpus, first)
+    return _some(_results(plan, on_gpus, first), plan.source)
+
+
+def _some(results: Iterator[Result], source: Place) -> Iterator[Result]:
+    """That nothing was found is told: nobody should take it for a folder in which all is well."""
+    first = next(results, None)
+    if first is None:
+        raise UsageError(f"{source.name}: no files found, nor shards with a manifest")
+    yield first
+    yield from results
 
 
 def _results(plan: Plan, on_gpus: bool, first: int) -> Iterator[Result]:
